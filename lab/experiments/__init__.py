@@ -1,0 +1,1 @@
+"""One module per topic; each claim has one experiment, registered by :func:`lab.evidence.experiment`."""

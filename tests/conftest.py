@@ -1,0 +1,39 @@
+"""Claims as fixtures, and the rule that nothing is skipped where everything must run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lab.evidence import GATE, experiments
+from lab.judge import judge, swap
+from lab.shapes import Evidence
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "claim(id): the test decides the claim of that id")
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """Evidence for the claim that the test names, from a run of its experiment here and now.
+
+    It comes only after the test of the test: with every remedy and control given the hazard's trials, the judge must
+    change its mind.
+    """
+    (claim,) = request.node.get_closest_marker("claim").args
+    found = experiments()[claim].evidence(GATE)
+    verdict = judge(found)
+    if verdict.kind == "not run":
+        pytest.skip("; ".join(sorted({arm.not_run for arm in found.arms if arm.not_run})))
+    assert verdict != judge(swap(found)), "hazard and remedy are not told apart"
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true":
+        report.outcome, report.longrepr = "failed", f"skipped, and in CI nothing may be: {report.longrepr}"
+    return report
