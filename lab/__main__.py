@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 
+from lab.components import Missing
 from lab.evidence import RECORD, experiments, save
 from lab.judge import judge
+from lab.process import LabError
 
 
 def main(names: Sequence[str]) -> int:
@@ -16,14 +18,23 @@ def main(names: Sequence[str]) -> int:
     if unknown:
         print(f"no experiment for {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
         return 2
+    failed = False
     for claim in names or known:
         start = time.monotonic()
-        evidence = known[claim].evidence(RECORD)
+        try:
+            evidence = known[claim].evidence(RECORD)
+        except (LabError, Missing) as problem:
+            print(f"{claim}: {problem}", file=sys.stderr)
+            failed = True
+            continue
         save(evidence)
         verdict = judge(evidence)
         print(f"{claim}: {verdict.kind} {' '.join(verdict.on)} ({time.monotonic() - start:.0f} s)", flush=True)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

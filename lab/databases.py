@@ -16,7 +16,7 @@ import pymysql
 import trustme
 
 from lab import components, evidence
-from lab.process import Kept, LabError, environment, folder, kept, unprivileged
+from lab.process import Kept, LabError, folder, kept, unprivileged, wait_until
 
 USER = "lab"
 
@@ -75,7 +75,7 @@ def postgresql(*, tls: bool = False) -> Iterator[Database]:
     with folder(user) as home, contextlib.ExitStack() as stack:
         binaries = _readable(binaries, home)
         data = home / "data"
-        _run([binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"], user)
+        _run([binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"], home, user)
         settings = {"fsync": "off", "dynamic_shared_memory_type": "mmap", "lc_messages": "C", "log_line_prefix": ""}
         if tls:
             certificate, key = _certificate(home, user)
@@ -87,7 +87,7 @@ def postgresql(*, tls: bool = False) -> Iterator[Database]:
             return [binaries / "postgres", "-D", data, *place, *options]
 
         server, port = _on_a_free_port(stack, command, home, "PostgreSQL", signal.SIGQUIT, "ready to accept", user)
-        ask = _postgresql_question(home, port)
+        ask = _or_last_words(server, _postgresql_question(home, port))
         version = ask("show server_version")[0][0].split()[0]
         evidence.saw("postgresql", version)
         yield Database("postgresql", version, port, "postgres", tls, server, ask)
@@ -114,6 +114,7 @@ def mariadb(*, tls: bool = False) -> Iterator[Database]:
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             ],
+            home,
             user,
         )
         start = home / "init.sql"
@@ -131,7 +132,7 @@ def mariadb(*, tls: bool = False) -> Iterator[Database]:
             return [daemon, "--no-defaults", "--skip-name-resolve", "--log-warnings=2", *place, *options]
 
         server, port = _on_a_free_port(stack, command, home, "MariaDB", signal.SIGTERM, "ready for connections", user)
-        ask = _mariadb_question(home / "sock")
+        ask = _or_last_words(server, _mariadb_question(home / "sock"))
         version = ask("select version()")[0][0].split("-")[0]
         evidence.saw("mariadb", version)
         yield Database("mariadb", version, port, "lab", tls, server, ask)
@@ -182,19 +183,22 @@ def _on_a_free_port(
             server.wait_for(lambda: ready in server.text(), "start")  # noqa: B023 - called within the iteration
             return server, port
         except LabError:
-            taken = "Address already in use" in server.text()
-            if not taken or attempt == tries - 1:
+            if "Address already in use" not in server.text():
                 raise
-    raise AssertionError("unreachable")
+    raise LabError(f"{name} does not start: the port was taken, {tries} times in a row")
 
 
-def _run(command: Sequence[str | Path], user: int | None) -> None:
-    who = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment(), **who)
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        telling = [line for line in lines if "rror" in line or "space" in line or "denied" in line] or lines or ["?"]
-        raise LabError(f"{Path(command[0]).name} failed: {telling[0].strip()}")
+def _run(command: Sequence[str | Path], home: Path, user: int | None) -> None:
+    name = Path(command[0]).name
+    with kept(command, home, name=name, user=user) as tool:
+        wait_until(lambda: not tool.running, f"{name} in {home}", 120)
+        if tool.keeper.returncode:
+            # The cause comes first; MariaDB adds a page of advice to it.
+            lines = (line.strip() for line in tool.text().splitlines())
+            causes = (line for line in lines if any(word in line for word in ("rror", "space", "denied")))
+            free = shutil.disk_usage(home).free >> 20
+            room = f" (only {free} MB are free in {home.parent})" if free < 256 else ""
+            raise LabError(f"{name} failed: {next(causes, tool.last_words())}{room}")
 
 
 def _readable(binaries: Path, home: Path) -> Path:
@@ -217,6 +221,21 @@ def _certificate(home: Path, user: int | None) -> tuple[Path, Path]:
         if user is not None:
             shutil.chown(path, user)
     return certificate, key
+
+
+def _or_last_words(server: Kept, ask: Callable[[str], list[tuple[Any, ...]]]) -> Callable[[str], list[tuple[Any, ...]]]:
+    """Let the question fail with what the server said last, if it has died."""
+
+    def question(statement: str) -> list[tuple[Any, ...]]:
+        try:
+            return ask(statement)
+        except Exception:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.keeper.wait(1)
+            server.check()
+            raise
+
+    return question
 
 
 def _postgresql_question(home: Path, port: int) -> Callable[[str], list[tuple[Any, ...]]]:

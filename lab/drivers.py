@@ -135,11 +135,13 @@ def reach(url: str) -> Engine:
     Raises:
         LabError: it does not; one line, without the password.
     """
-    engine = create_engine(url)
+    where = "the database"
     try:
+        engine = create_engine(url)
+        where = engine.url.render_as_string()
         with engine.connect() as connection:
             connection.execute(text("select 1 from dual" if engine.dialect.name == "oracle" else "select 1"))
-    except SQLAlchemyError as problem:
-        first = str(problem.orig if getattr(problem, "orig", None) else problem).strip().splitlines()[0]
-        raise LabError(f"cannot reach {engine.url.render_as_string()}: {first}") from None
+    except (SQLAlchemyError, ImportError, OSError) as problem:
+        why = " ".join(str(getattr(problem, "orig", None) or problem).split())
+        raise LabError(f"cannot reach {where}: {why[:300]}") from None
     return engine

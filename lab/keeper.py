@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, IPC_RMID = 1, 36, 0
 GRACE = 10.0
 
 
@@ -53,25 +53,38 @@ def main() -> int:
         main.send_signal(stop_signal)
         with contextlib.suppress(subprocess.TimeoutExpired):
             main.wait(GRACE)
-    end_all()
+    remove_shared_memory({main.pid, *end_all()}, libc)
     if told:
         shutil.rmtree(folder, ignore_errors=True)
-    return main.returncode if main.returncode is not None else 1
+    # As a shell puts it: 137 for one that was killed.
+    return 1 if main.returncode is None else main.returncode if main.returncode >= 0 else 128 - main.returncode
 
 
-def end_all() -> None:
-    """Kill and reap every descendant until there is none."""
+def end_all() -> set[int]:
+    """Kill and reap every descendant until there is none; return their process ids."""
+    ended = set()
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
         for pid in descendants(os.getpid()):
+            ended.add(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:
             reaped, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            break
         if not reaped:
             time.sleep(0.005)
+    return ended
+
+
+def remove_shared_memory(creators: set[int], libc: ctypes.CDLL) -> None:
+    """Remove the System V segments of *creators*, all dead: PostgreSQL cannot do so when it is killed."""
+    with contextlib.suppress(OSError), open("/proc/sysvipc/shm") as table:
+        for row in table:
+            _, segment, _, _, creator, _, attached, *_ = row.split()
+            if attached == "0" and int(creator) in creators:
+                libc.shmctl(int(segment), IPC_RMID, None)
 
 
 def descendants(pid: int) -> list[int]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import pwd
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +23,9 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 # A reader's own database settings must not leak into a private server or its clients.
 _FOREIGN = ("PG", "MYSQL", "MARIADB", "UWSGI", "GUNICORN", "LAB_")
+
+# The last line of a traceback. Servers that fail to import an application add less telling ones to it.
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Missing)(: |$)")
 
 
 class LabError(Exception):
@@ -56,7 +59,7 @@ def unprivileged() -> int | None:
 
 @contextlib.contextmanager
 def folder(owner: int | None = None) -> Iterator[Path]:
-    """A private temporary folder, gone afterwards.
+    """A private temporary folder, gone afterwards, even when this process is killed.
 
     Raises:
         LabError: the temporary folder of this machine cannot be written.
@@ -66,11 +69,20 @@ def folder(owner: int | None = None) -> Iterator[Path]:
         if owner is not None:
             os.chown(path, owner, -1)
     except OSError as problem:
-        raise LabError(f"no private folder in {tempfile.gettempdir()}: {problem.strerror}; set TMPDIR") from None
+        raise LabError(f"no private folder: {problem.strerror}; set TMPDIR to a place that can be written") from None
+    # Its input ends with this process, whatever ends that.
+    remover = subprocess.Popen(
+        ["sh", "-c", 'read -r _; rm -rf "$0"', path],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remover.stdin.close()
+        remover.wait()
 
 
 @dataclass(frozen=True)
@@ -105,8 +117,9 @@ class Kept:
 
     def last_words(self) -> str:
         lines = [line.strip() for line in self.text().splitlines() if line.strip()]
+        raised = [line for line in lines if _EXCEPTION.match(line)]
         telling = [line for line in lines if any(w in line.lower() for w in ("error", "fatal", "no space", "denied"))]
-        return (telling or lines or ["it said nothing"])[-1][:300]
+        return (raised or telling or lines or ["it said nothing"])[-1][:300]
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -148,7 +161,7 @@ def kept(
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
-            env=environment(extra),
+            env=environment({"TMPDIR": str(home), **extra}),
             cwd="/",
             start_new_session=True,
         )

@@ -24,8 +24,11 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-UV_LOCK, LOCK, COMPILED_LOCK = (ROOT / f"requirements{part}.lock" for part in ("-uv", "", "-compiled"))
-OLDEST = (3, 11)
+UV_LOCK = ROOT / "requirements-uv.lock"
+LOCK = ROOT / "requirements.lock"
+OLDEST_LOCK = ROOT / "requirements-oldest.lock"
+COMPILED_LOCK = ROOT / "requirements-compiled.lock"
+OLDEST_PYTHON = (3, 11)
 CHECK = "python3 -m lab.setup --check"
 
 # Installs the packages in $@ so that no daemon is started, now or at the next boot, and no database is made. It cleans
@@ -76,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def unfit(version: tuple[int, ...], has_ensurepip: bool) -> str:
     """Why this Python cannot make the environment, in one line; empty when it can."""
-    if version < OLDEST:
-        wanted, this = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
+    if version < OLDEST_PYTHON:
+        wanted, this = (".".join(map(str, numbers)) for numbers in (OLDEST_PYTHON, version))
         return f"Python {wanted} or newer is needed and this is {this}; name another one: make PYTHON=python{wanted}"
     return "" if has_ensurepip else "this Python cannot make environments; to install: apt-get install python3-venv"
 
@@ -87,7 +90,7 @@ def make_ready() -> int:
     place = f"{sys.implementation.cache_tag} {sys.base_prefix} {ROOT}"
     if not PYTHON.exists():
         (VENV / "setup-python").unlink(missing_ok=True)
-    once("python", place + UV_LOCK.read_text() + LOCK.read_text(), _make_venv)
+    once("python", place + "".join(lock.read_text() for lock in (UV_LOCK, LOCK, OLDEST_LOCK)), _make_venv)
     components = _components()
     notes = []
     names = sorted({package for component in components.missing() for package in component.packages})
@@ -147,10 +150,12 @@ def _make_venv() -> str:
     if made.returncode:
         raise Failure(f"cannot make {VENV.name}: {_last_words(made)}")
     _run([PYTHON, "-m", "pip", "install", "--require-hashes", "-r", UV_LOCK])
-    installed = _install(LOCK)
-    if installed.returncode:
-        hint = "is there a network, or an index that pip is told of?"
-        raise Failure(f"cannot install {LOCK.name} ({hint}): {_last_words(installed)}")
+    # The oldest SQLAlchemy that the recipes name stands apart: the site's own tools use the newest.
+    for lock, options in (LOCK, ()), (OLDEST_LOCK, ("--no-deps", "--target", VENV / "oldest")):
+        installed = _install(lock, *options)
+        if installed.returncode:
+            hint = "is there a network, or an index that pip is told of?"
+            raise Failure(f"cannot install {lock.name} ({hint}): {_last_words(installed)}")
     # A wheel that has yet to unpack itself does so here, where being interrupted means to start again.
     _components().find("postgresql")
     return ""
@@ -183,10 +188,11 @@ def _note(what: str, done: subprocess.CompletedProcess[str], step: str) -> str:
     return f"{what}: {_last_words(done)}; {again}" if done.returncode else ""
 
 
-def _install(lock: Path) -> subprocess.CompletedProcess[str]:
-    done = _run([VENV / "bin" / "uv", "pip", "install", "--require-hashes", "-r", lock], _environment_of_uv())
+def _install(lock: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    arguments = ["pip", "install", "--require-hashes", *options, "-r", lock]
+    done = _run([VENV / "bin" / "uv", *arguments], _environment_of_uv())
     # Where uv does not run, or cannot use what pip was told of proxies and certificates, pip is slower and does it.
-    return _run([PYTHON, "-m", "pip", "install", "--require-hashes", "-r", lock]) if done.returncode else done
+    return _run([PYTHON, "-m", *arguments]) if done.returncode else done
 
 
 def _environment_of_uv() -> dict[str, str]:

@@ -17,7 +17,7 @@ Event = Mapping[str, Any]
 
 DATABASE = "database"
 
-_FIRST, _STEP, _GAP, _RAILS, _EDGE = 78, 84, 92, 96, 44
+_FIRST, _STEP, _GAP, _RAILS, _EDGE = 72, 72, 84, 96, 44
 _HEAD, _ROW, _LEGEND = 50, 54, 26
 _CHARACTER = 7.3
 
@@ -55,7 +55,8 @@ def sentences(events: Sequence[Event]) -> list[str]:
 def render(events: Sequence[Event], lanes: Sequence[str] | None = None) -> str:
     """Draw *events*, in the order in which they come, as one inline ``<svg>``.
 
-    *lanes* orders the processes, and shows those that did nothing; without it they come as they appear.
+    *lanes* orders the processes, and shows those that did nothing; without it they come as they appear, or in order
+    where they differ only in the last word.
     """
     return _Picture(events, lanes).svg()
 
@@ -85,7 +86,7 @@ def _sentence(event: Event) -> str:
     if event["op"] == "note":
         return f"{head}: {text}."
     if event["op"] == "sleeps":
-        return f"{head} sleeps to the end: {text or 'it waits for bytes that never come'}."
+        return f"{head} is {_asleep(text)}, to the end."
     size = f" ({event['bytes']} bytes)" if event.get("bytes") else ""
     foreign = misread(event)
     part = "in part " if any(_is_own(owner, event["who"]) for owner in _owners(event)) else ""
@@ -93,11 +94,17 @@ def _sentence(event: Event) -> str:
     return f"{head} {event['op']} {text or 'bytes'}{size}{meant}."
 
 
+def _asleep(text: str) -> str:
+    return text if text.startswith("asleep") else f"asleep {text}".strip()
+
+
 class _Picture:
     def __init__(self, events: Sequence[Event], lanes: Sequence[str] | None) -> None:
         self.events = events
         seen = dict.fromkeys([*(lanes or ()), *(event["who"] for event in events)])
         self.processes = [who for who in seen if who != DATABASE]
+        if lanes is None and len({who.rpartition(" ")[0] or who for who in self.processes}) == 1:
+            self.processes.sort()
         self.sockets = list(dict.fromkeys(event["socket"] for event in events if event.get("socket"))) or [""]
         owners = sorted({owner for event in events for owner in _owners(event)})
         self.look = {owner: f"a{n % _LOOKS}" for n, owner in enumerate(owners)}
@@ -163,16 +170,16 @@ class _Picture:
     def write(self, event: Event, y: int) -> list[str]:
         x, rail = self.x[event["who"]], self.rail_of(event)
         end = rail if self.database_acts else self.x[DATABASE]
-        return [_arrow(x, end, y), _chip(rail, y, "+".join(_owners(event))), self.label(event, y)]
+        return [_arrow(x, end, y), _chip(rail, y, _owners(event)), self.label(event, y)]
 
     def read(self, event: Event, y: int) -> list[str]:
         x, rail = self.x[event["who"]], self.rail_of(event)
-        parts = [_arrow(rail, x, y), _chip(rail, y, "+".join(_owners(event))), self.label(event, y)]
+        parts = [_arrow(rail, x, y), _chip(rail, y, _owners(event)), self.label(event, y)]
         foreign = misread(event)
         return [*parts, _cross(x, y), _text(x + 12, y + 20, f"meant for {foreign}", "bad")] if foreign else parts
 
     def note(self, event: Event, y: int) -> list[str]:
-        text = event.get("text") or ("asleep" if event["op"] == "sleeps" else "")
+        text = _asleep(event.get("text", "")) if event["op"] == "sleeps" else event.get("text", "")
         x = self.x[event["who"]]
         return [f'<circle class="chip" cx="{x}" cy="{y}" r="4"/>', _text(x + 12, y + 4, self.fit(text, x), "i")]
 
@@ -192,7 +199,7 @@ class _Picture:
 
     def legend(self) -> list[str]:
         items = [
-            f'<g class="{look}">{_line("arrow", 44, -4, 116, -4)}{_chip(80, -4, owner)}</g>'
+            f'<g class="{look}">{_line("arrow", 44, -4, 116, -4)}{_chip(80, -4, [owner])}</g>'
             + _text(130, 0, f"{owner}'s question or answer")
             for owner, look in self.look.items()
         ]
@@ -225,10 +232,12 @@ def _arrow(start: int, end: int, y: int) -> str:
     return _line("arrow", start, y, end + back, y) + f'<path class="head" d="M{end} {y}l{back} -5v10z"/>'
 
 
-def _chip(x: int, y: int, label: str) -> str:
-    width = 12 + 7 * len(label or "?")
+def _chip(x: int, y: int, owners: Sequence[str]) -> str:
+    # "worker A" is A: the chip is as small as it may be.
+    label = "+".join(owner.rpartition(" ")[2] for owner in owners) or "?"
+    width = 12 + 7 * len(label)
     box = f'<rect class="chip" x="{x - width / 2:g}" y="{y - 9}" width="{width}" height="18" rx="9"/>'
-    return box + _text(x, y + 4, label or "?", "in", "middle")
+    return box + _text(x, y + 4, label, "in", "middle")
 
 
 def _cross(x: int, y: int) -> str:

@@ -38,7 +38,6 @@ Tested with SQLAlchemy 2.0 and 2.1 on CPython 3.11 and newer.
 
 import argparse
 import contextlib
-import functools
 import importlib
 import json
 import os
@@ -69,8 +68,7 @@ class Finding(NamedTuple):
 
 def assert_no_open_connections(application: str, *, strict: bool = False, **how) -> None:
     """Raise AssertionError if importing *application* leaves a connection open; if *strict*, also if it opens one."""
-    bad = [finding for finding in audit(application, **how) if strict or finding.still_open]
-    if bad:
+    if bad := [finding for finding in audit(application, **how) if strict or finding.still_open]:
         what = f"{len(bad)} connection{'s' * (len(bad) > 1)}{'' if strict else ' that every worker would inherit'}"
         each = [f"{f.connection}, {'still open' if f.still_open else 'closed again'}:\n{f.stack}" for f in bad]
         raise AssertionError(f"importing {application} opened {what}\n{''.join(each)}")
@@ -103,36 +101,39 @@ def audit(application: str, *, cwd=None, env=None, timeout: float = 60.0) -> lis
 
 
 def _record(application: str) -> None:
-    report = os.fdopen(os.dup(1), "w")
+    report = os.dup(1)
     os.dup2(2, 1)
-    seen, still_open = [], {}
+    seen, by_id = [], {}
 
     def opened(connection, record):
         kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
         # A weak reference: what the application drops must go.
-        still_open[id(connection)] = entry = [kind, weakref.ref(record), _stack()]
+        by_id[id(connection)] = entry = [kind, weakref.ref(record), _stack()]
         seen.append(entry)
 
     def closed(connection, *_):
-        still_open.pop(id(connection), [0, 0])[1] = lambda: None
+        by_id.pop(id(connection), [0, 0])[1] = lambda: None
 
-    for name, listener in {"connect": opened, "close": closed, "close_detached": closed}.items():
+    def detached(connection, _):
+        by_id[id(connection)][1] = lambda: connection
+
+    listeners = {"connect": opened, "close": closed, "detach": detached, "close_detached": closed}
+    for name, listener in listeners.items():
         sqlalchemy.event.listen(sqlalchemy.Pool, name, listener)
     sys.path.insert(0, os.getcwd())
     sys.argv[1:] = []
     try:
         module, _, name = application.partition(":")
         name, factory, _ = (name or "application").partition("()")
-        target = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        found = getattr(importlib.import_module(module), name)
         if factory:
-            target()
+            found = found()
         said = {"findings": [(kind, alive() is not None, stack) for kind, alive, stack in seen]}
     except BaseException as problem:
         frames = _outside(traceback.extract_tb(problem.__traceback__))[-1:]
         words = str(problem).strip().partition("\n")[0] + "".join(f" ({f.filename}, line {f.lineno})" for f in frames)
         said = {"error": f"{type(problem).__name__}: {words}"}
-    json.dump(said, report)
-    report.flush()
+    os.write(report, json.dumps(said).encode())
     # As abruptly as a master forks: no exit handlers, no wait for threads.
     os._exit(0)
 

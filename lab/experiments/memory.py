@@ -20,7 +20,7 @@ USES = ("lab/apps/memory.py", "lab/load.py", "lab/procfs.py")
 ARTICLES, REQUESTS = 60_000, 200
 # What is done before each measurement: each stage builds on the one before.
 STAGES = {
-    "idle": lambda server: None,
+    "idle": lambda server: [],
     "served": lambda server: load.fire(server.port, REQUESTS, concurrency=WORKERS),
     "collected": lambda server: roll_call(server, "/collect"),
     "read": lambda server: roll_call(server, "/read"),
@@ -59,6 +59,7 @@ def rss_misleads(effort: Effort) -> Iterator[Arm]:
 def _arm(name: str, role: Role, effort: Effort, *checks: Check) -> Arm:
     remedy = {"prefork": "none", "prefork, gc.freeze()": "gc.freeze()"}.get(name, name)
     setup = Setup(server="uwsgi", remedy=remedy, workers=WORKERS, requests=REQUESTS, concurrency=WORKERS)
+    checks += (Check("bad", "==", 0),)
     return arm(name, role, setup, checks, lambda: _trials(name, effort.pick(record=3, gate=1)))
 
 
@@ -76,10 +77,10 @@ def _trials(name: str, count: int) -> tuple[Trial, ...]:
 def _trial(name: str) -> Trial:
     settings = {"articles": ARTICLES, "freeze": "gc.freeze()" in name}
     options = {"lazy-apps": True} if name == "lazy-apps" else {}
-    facts: dict[str, float] = {}
+    answers, facts = [], {}
     with uwsgi(APP, workers=WORKERS, settings=settings, options=options) as server:
         for stage, prepare in STAGES.items():
-            prepare(server)
+            answers += prepare(server)
             facts |= {f"{measure}_{stage}": value for measure, value in _measure(server).items()}
     facts |= {
         "copies": round(facts["pss_idle"] / (facts["rss_idle"] / WORKERS), 2),
@@ -87,7 +88,7 @@ def _trial(name: str) -> Trial:
         "reading": round(facts["pss_read"] / facts["pss_collected"], 2),
         "rss_to_pss": round(facts["rss_idle"] / facts["pss_idle"], 2),
     }
-    return Trial(facts=facts)
+    return Trial(load.tally(answers), facts=facts)
 
 
 def _measure(server: Uwsgi) -> dict[str, float]:

@@ -1,0 +1,15 @@
+"""Leave out what a page would load and not use."""
+
+
+def trim(app, pagename, templatename, context, doctree):
+    """Drop the book theme's script (site.js has the part that we need) and, without cells, the notebook style sheet."""
+    unused = ["sphinx-book-theme.js"]
+    if context.get("page_source_suffix") != ".ipynb":
+        unused.append("mystnb")
+    for assets in ("script_files", "css_files"):
+        context[assets] = [a for a in context[assets] if not any(name in (a.filename or "") for name in unused)]
+
+
+def setup(app):
+    app.connect("html-page-context", trim, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

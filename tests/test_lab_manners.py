@@ -1,0 +1,185 @@
+"""The lab's manners: however its user ends, nothing of it is left on the machine."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from leftovers import nothing_is_left, processes, shared_memory
+
+from lab import components
+from lab.process import environment, wait_until
+
+# What is started, and how it is known among processes.
+SERVERS = {
+    "postgresql": "postgres",
+    "mariadb": "mariadbd",
+    "sqlite": None,
+    "uwsgi": "uwsgi",
+    "gunicorn": "gunicorn",
+    "detached": "sleep",
+}
+
+# Starts what its first argument names, says so, and ends as the second one says.
+USER = """
+import contextlib, json, sys, threading, time, urllib.request
+from lab import databases, servers
+from lab.process import folder, kept, wait_until
+
+what, end, app = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+options = {"pythonpath": app}
+
+@contextlib.contextmanager
+def detached():
+    with folder() as home, kept(["sh", "-c", "setsid -f sleep 600; exec sleep 600"], home, name="sleep") as process:
+        yield process
+
+@contextlib.contextmanager
+def hung():
+    with folder() as home, servers.uwsgi("shop", workers=2, options=options, trace=home / "trace") as server:
+        ask = lambda: urllib.request.urlopen(f"http://127.0.0.1:{server.port}/")
+        threading.Thread(target=ask, daemon=True).start()
+        wait_until(lambda: "busy" in [worker["status"] for worker in server.status()["workers"]], "a busy worker")
+        yield server
+
+start = {
+    "postgresql": databases.postgresql,
+    "mariadb": databases.mariadb,
+    "sqlite": databases.sqlite,
+    "uwsgi": lambda: servers.uwsgi("shop", workers=2, options=options),
+    "gunicorn": lambda: servers.gunicorn("shop", workers=2, options=options),
+    "detached": detached,
+    "hung": hung,
+}
+with contextlib.ExitStack() as stack:
+    started = [stack.enter_context(start[name]()) for name in what]
+    print(json.dumps([port for one in started if (port := getattr(one, "port", 0))]), flush=True)
+    if end == "exception":
+        raise ValueError(end)
+    time.sleep(0 if end == "end" else 600)
+"""
+
+
+@pytest.fixture
+def place():
+    """A temporary folder for the lab to live in, so that what is its can be told from everything else."""
+    # Not pytest's own: servers that refuse to be root have to get there.
+    path = Path(tempfile.mkdtemp(prefix="manners-"))
+    path.chmod(0o755)
+    (path / "shop.py").write_text("import time\ndef application(environ, start_response): time.sleep(600)\n")
+    others = _dynamic_shared_memory()
+    yield path
+    shutil.rmtree(path)
+    assert _dynamic_shared_memory() <= others
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("end", 0), ("exception", 1), (signal.SIGINT, -signal.SIGINT), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=lambda it: getattr(it, "name", it),
+)
+def test_nothing_survives_the_end_of_its_user(end, code, place):
+    """Every kind of server is gone when its block ends, an exception or Ctrl-C leaves it, or its user is killed."""
+    with _user(_available(*SERVERS), end, place) as user:
+        ports = _ports(user)
+        before = processes(place)
+        if isinstance(end, signal.Signals):
+            _can_be_seen(before)
+            os.killpg(user.pid, end)
+        assert code == user.wait(60)
+
+    nothing_is_left(place, before)
+    _are_free(ports)
+
+
+@pytest.mark.parametrize("name", ["initdb", "mariadb-install-db"])
+def test_nothing_survives_a_kill_during_the_start(name, place):
+    """A user who is killed while a database is being made leaves no half of it."""
+    kind = {"initdb": "postgresql", "mariadb-install-db": "mariadb"}[name]
+    with _user(_available(kind), signal.SIGKILL, place) as user:
+        before = wait_until(lambda: _named(name, place), f"{name} runs")
+        user.kill()
+
+    nothing_is_left(place, before)
+
+
+def test_nothing_survives_an_impatient_user(place):
+    """A second Ctrl-C while the first one is being obeyed leaves nothing behind either."""
+    with _user(_available("mariadb", "uwsgi"), signal.SIGINT, place) as user:
+        ports = _ports(user)
+        before = processes(place)
+        for _ in range(2):
+            os.killpg(user.pid, signal.SIGINT)
+        user.wait(60)
+
+    nothing_is_left(place, before)
+    _are_free(ports)
+
+
+def test_nothing_survives_when_all_hang(place):
+    """A worker that hangs, and the strace that follows it, go with the user who is killed."""
+    with _user(_available("hung"), signal.SIGKILL, place) as user:
+        ports = _ports(user)
+        before = processes(place)
+        assert any("strace" in name for name in before.values())
+        user.kill()
+
+    nothing_is_left(place, before)
+    _are_free(ports)
+
+
+@contextlib.contextmanager
+def _user(what, end, place):
+    """A process that uses the lab as USER says, in a process group of its own, as a terminal gives it one."""
+    env = environment({"TMPDIR": str(place)})
+    command = [sys.executable, "-c", USER, json.dumps(what), end if isinstance(end, str) else "wait", str(place)]
+    with subprocess.Popen(command, env=env, stdout=-1, stderr=-1, text=True, start_new_session=True) as user:
+        try:
+            yield user
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(user.pid, signal.SIGKILL)
+
+
+def _available(*what):
+    """Those of *what* that this machine has; the test is skipped if that is none, and in CI if it is not all."""
+    needs = {"postgresql": "postgresql", "mariadb": "mariadb", "hung": "strace"}
+    there = [name for name in what if name not in needs or components.find(needs[name])]
+    if not there or (len(there) < len(what) and os.environ.get("CI") == "true"):
+        pytest.skip("; ".join(components.report()))
+    return there
+
+
+def _ports(user):
+    said = user.stdout.readline()
+    assert said, user.stderr.read()
+    return json.loads(said)
+
+
+def _dynamic_shared_memory():
+    return set(Path("/dev/shm").glob("PostgreSQL.*"))
+
+
+def _named(name, place):
+    found = processes(place)
+    return found if any(name in command for command in found.values()) else {}
+
+
+def _can_be_seen(before):
+    """What this test could not see it could not miss."""
+    for name in _available(*SERVERS):
+        assert SERVERS[name] is None or any(SERVERS[name] in command for command in before.values())
+    assert ("postgresql" in _available(*SERVERS)) == (shared_memory(before) != [])
+
+
+def _are_free(ports):
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
