@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -127,6 +128,13 @@ def arguments(name: str, database: Database, *, tls: bool = False) -> dict[str, 
         return {"url": make_url(os.environ["ORACLE_URL"]).set(drivername=row.dialect).render_as_string(False)}
     url = URL.create(row.dialect, USER, host="127.0.0.1", port=database.port, database=database.name)
     return {"url": url.render_as_string(False), "connect_args": dict(row.tls if tls else row.plain)}
+
+
+def spoken(problem: Exception) -> str:
+    """The message as a traceback ends with it, without the statement that SQLAlchemy adds."""
+    kind = type(problem)
+    words = re.split(r"\n\[SQL: |\n\(Background on this", str(problem), maxsplit=1)[0]
+    return f"{kind.__module__}.{kind.__qualname__}: {words}"
 
 
 def reach(url: str) -> Engine:

@@ -118,7 +118,9 @@ class Kept:
     def last_words(self) -> str:
         lines = [line.strip() for line in self.text().splitlines() if line.strip()]
         raised = [line for line in lines if _EXCEPTION.match(line)]
-        telling = [line for line in lines if any(w in line.lower() for w in ("error", "fatal", "no space", "denied"))]
+        words = ("error", "fatal", "no space", "denied")
+        # MariaDB's last word is always the same, and tells nothing.
+        telling = [line for line in lines if any(w in line.lower() for w in words) and "] Aborting" not in line]
         return (raised or telling or lines or ["it said nothing"])[-1][:300]
 
     def text(self) -> str:
@@ -191,7 +193,8 @@ def play(module: str, *, under: Sequence[str | Path] = (), **arguments: object) 
         )
         command = [*under, sys.executable, "-c", script, json.dumps(arguments), answer]
         with kept(command, home, name=module.rpartition(".")[2]) as scene:
-            wait_until(lambda: not scene.running, f"{module} with {arguments}: {scene.last_words()}", 60)
+            wait_until(lambda: not scene.running, f"the end of {module}", 60)
             if not answer.exists():
-                raise LabError(f"{module} failed with {arguments}: {scene.last_words()}")
+                # Not its arguments: a URL among them may hold a password.
+                raise LabError(f"{module} failed: {scene.last_words()}")
             return json.loads(answer.read_text())

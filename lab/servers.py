@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import components, evidence, procfs
+from lab import evidence, procfs
 from lab.process import Kept, LabError, folder, kept
+from lab.trace import strace
 
 BIN = Path(sys.prefix) / "bin"
 
@@ -50,7 +51,8 @@ class Server:
             workers = self.workers()
             return workers if len(workers) == count and not set(workers) & set(other_than) else None
 
-        return self.process.wait_for(ready, f"{count} workers")
+        # On a busy machine four workers that all import the application have been seen to take half a minute.
+        return self.process.wait_for(ready, f"{count} workers", 90)
 
     def respawn(self, how: signal.Signals = signal.SIGKILL) -> list[int]:
         """Send every worker the signal *how* and return those that the master forks in their place.
@@ -117,21 +119,7 @@ def uwsgi(
             for one in value if isinstance(value, list) else [value]:
                 command += [f"--{name}"] if one is True else [f"--{name}", str(one)]
         if trace:
-            calls = "trace=sendto,sendmsg,recvfrom,recvmsg,read,write,poll,ppoll,select,pselect6,close"
-            command = [
-                components.need("strace"),
-                "-f",
-                "-ttt",
-                "-yy",
-                "-xx",
-                "-s",
-                "4096",
-                "-e",
-                calls,
-                "-o",
-                trace,
-                *command,
-            ]
+            command = [*strace(trace), *command]
         env = {"LAB_APP": json.dumps({**settings, "home": str(home), "workers": workers})}
         with kept(command, home, name="uWSGI", env=env) as process:
             port = process.wait_for(lambda: _bound(process.text()), "a port")

@@ -171,9 +171,7 @@ def _moment(call: Call) -> float:
     return call.t if call.call in WRITES else call.done
 
 
-def _event(
-    call: Call, t: float, names: Mapping[int, str], owners: Callable[[bytes], Sequence[str]]
-) -> dict[str, Any]:
+def _event(call: Call, t: float, names: Mapping[int, str], owners: Callable[[bytes], Sequence[str]]) -> dict[str, Any]:
     writes = call.call in WRITES
     text = call.error or meaning(call.data, question=writes) or ("end of file" if call.result == 0 else "")
     return {

@@ -16,9 +16,9 @@ never dropped, so that no destructor runs, not even at interpreter exit.
 
 Call :func:`protect` right after ``create_engine``:
 
->>> import os, tempfile
+>>> import os
 >>> from sqlalchemy import QueuePool, create_engine, text
->>> engine = protect(create_engine(f"sqlite:///{tempfile.mkdtemp()}/app.db", poolclass=QueuePool))
+>>> engine = protect(create_engine("sqlite://", poolclass=QueuePool))
 >>> with engine.connect() as connection:
 ...     connection.scalar(text("select 1"))
 1

@@ -31,8 +31,10 @@ def gaps(articles: list[str], tests: list[str], registered: Iterable[str]) -> li
 
 
 def _decides(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and (
-        "evidence" in [argument.arg for argument in node.args.args] or bool(_claim_of(node))
+    return (
+        isinstance(node, ast.FunctionDef)
+        and node.name.startswith("test_")
+        and ("evidence" in [argument.arg for argument in node.args.args] or bool(_claim_of(node)))
     )
 
 

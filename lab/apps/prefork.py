@@ -10,14 +10,13 @@ import fcntl
 import gc
 import json
 import os
-import re
 import time
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from sqlalchemy import create_engine, text
 
-from lab.drivers import QUESTION
+from lab.drivers import QUESTION, spoken
 from lab.remedies import REMEDIES
 
 settings = json.loads(os.environ["LAB_APP"])
@@ -54,13 +53,6 @@ def in_turn(nonce: str, *, collect: bool) -> dict[str, object]:
         if collect:
             gc.collect()
         return ask(nonce)
-
-
-def spoken(problem: Exception) -> str:
-    """The message as a traceback ends with it, without the statement that SQLAlchemy adds."""
-    kind = type(problem)
-    words = re.split(r"\n\[SQL: |\n\(Background on this", str(problem), maxsplit=1)[0]
-    return f"{kind.__module__}.{kind.__qualname__}: {words}"
 
 
 def application(environ, start_response):

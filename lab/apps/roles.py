@@ -12,6 +12,11 @@ from urllib.parse import parse_qs
 
 import uwsgi
 
+if uwsgi.i_am_the_spooler():
+    # A new spooler may be without descriptor 0, and puts /dev/null there after it has loaded its modules. A connection
+    # that was opened in between would be lost (https://github.com/unbit/uwsgi/issues/2409), so let a file have it.
+    os.open(os.devnull, os.O_RDONLY)
+
 from lab.apps.prefork import application as ask_application
 from lab.apps.prefork import ask, note
 

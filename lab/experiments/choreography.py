@@ -25,7 +25,7 @@ def _scene(
     remedy = "a connection each" if separate else "none"
     for name in names:
         it = Setup(driver(name).database, name, server="os.fork", remedy=remedy, workers=2, requests=2, concurrency=2)
-        trials = effort.pick(20, 1) if role == "hazard" else effort.pick(5, 1)
+        trials = effort.pick(10, 1) if role == "hazard" else effort.pick(3, 1)
         yield arm(f"{name}, {remedy}", role, it, checks, lambda it=it, n=trials: _play(scene, it, separate, n))
 
 

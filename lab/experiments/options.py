@@ -43,12 +43,12 @@ def _all(remedies: Iterable[str], stacks: Iterable[tuple[str, bool]] = STACKS) -
 
 def _lives(its: Iterable[Setup], role: Role, checks: Sequence[Check], effort: Effort) -> Iterator[Arm]:
     for it in its:
-        yield arm(label(it), role, it, checks, lambda it=it: whole_life(it, effort.pick(3, 1)))
+        yield arm(label(it), role, it, checks, lambda it=it: whole_life(it, effort.pick(2, 1)))
 
 
 def _questions(its: Iterable[Setup], role: Role, checks: Sequence[Check], effort: Effort) -> Iterator[Arm]:
     for it in its:
-        yield arm(label(it), role, it, checks, lambda it=it: first_question(it, effort.pick(5, 1)))
+        yield arm(label(it), role, it, checks, lambda it=it: first_question(it, effort.pick(3, 1)))
 
 
 @experiment("uwsgi-remedies-cure", seeds=["U5", "U7"], uses=USES)

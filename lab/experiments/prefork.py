@@ -16,13 +16,13 @@ ROUNDS = 4
 
 def _loaded(its: Iterable[Setup], role: Role, checks: Sequence[Check], effort: Effort) -> Iterator[Arm]:
     for it in its:
-        trials = effort.pick(20, 3) if role == "hazard" else effort.pick(5, 1)
+        trials = effort.pick(20, 3) if role == "hazard" else effort.pick(3, 1)
         yield arm(label(it), role, it, checks, lambda it=it, trials=trials: under_load(it, trials))
 
 
 def _called(its: Iterable[Setup], role: Role, checks: Sequence[Check], effort: Effort) -> Iterator[Arm]:
     for it in its:
-        yield arm(label(it), role, it, checks, lambda it=it: in_turn(it, effort.pick(5, 1), ROUNDS))
+        yield arm(label(it), role, it, checks, lambda it=it: in_turn(it, effort.pick(3, 1), ROUNDS))
 
 
 @experiment("uwsgi-prefork-breaks", seeds=["U1"], uses=SOURCES)

@@ -75,7 +75,7 @@ def recycling_says_goodbye(effort: Effort) -> Iterator[Arm]:
 
 def _trials(effort: Effort, setup: Setup, triggers: Iterable[str]) -> Iterator[Trial]:
     with start(setup.database) as database:
-        for _ in range(effort.pick(record=5, gate=1)):
+        for _ in range(effort.pick(record=3, gate=1)):
             yield _start_anew(database, setup, triggers)
 
 
@@ -98,7 +98,7 @@ def _start_anew(database: Database, setup: Setup, triggers: Iterable[str]) -> Tr
     return Trial(load.tally(answers), facts=facts)
 
 
-@experiment("uwsgi-lazy-reload", seeds=("U5",))
+@experiment("uwsgi-lazy-reload", seeds=("U5",), uses=("lab/remedies.py",))
 def lazy_reload(effort: Effort) -> Iterator[Arm]:
     """Change the code and an option, send the master SIGHUP, and see which of the two the new workers know.
 
@@ -107,9 +107,9 @@ def lazy_reload(effort: Effort) -> Iterator[Arm]:
     anew = (Check("restarts", "==", 1), Check("code", "==", "new"), Check("option", "==", "new"))
     kept = (Check("restarts", "==", 0), Check("code", "==", "new"), Check("option", "==", "old"))
     for mode, role, checks in (("lazy", "hazard", kept), ("lazy-apps", "control", anew), ("prefork", "control", anew)):
-        setup = Setup(server="uwsgi", remedy="" if mode == "prefork" else mode, workers=2)
-        options = {} if mode == "prefork" else REMEDIES[mode].options
-        yield arm(mode, role, setup, checks, functools.partial(_reloads, effort, options))
+        remedy = "none" if mode == "prefork" else mode
+        setup = Setup(server="uwsgi", remedy=remedy, workers=2)
+        yield arm(mode, role, setup, checks, functools.partial(_reloads, effort, REMEDIES[remedy].options))
 
 
 def _reloads(effort: Effort, options: Mapping[str, object]) -> Iterator[Trial]:

@@ -67,20 +67,20 @@ def _asked(it: Setup, database: Database, trials: int) -> Iterator[Trial]:
 
 
 def _xored(it: Setup, database: Database, trials: int) -> Iterator[Trial]:
-    """Compute the parent's plaintext from two encrypted records and the child's plaintext, without any key."""
+    """Compute the parent's plaintext from two encrypted records and the child's plaintext, without any key.
+
+    Facts: ``reused``, whether what came out holds the parent's secret; and, of the first trial, what came out.
+    """
     known = _childs_plaintext(it.driver, database)
-    for _ in range(trials):
+    for trial in range(trials):
         got, *written = _traced(it.driver, database, tls=True, separate=it.remedy != "none")
         childs, parents = map(_first_record, written)
         recovered = bytes(a ^ b ^ c for a, b, c in zip(childs, parents, known, strict=False))
-        facts = {
-            "recovered": trace.meaning(recovered, question=True),
-            "bytes": len(recovered),
-            "reused": got["secret"].encode() in recovered,
-            "cipher": got["cipher"],
-            "childs_record": f"{childs[:16].hex(' ')} ...",
-            "parents_record": f"{parents[:16].hex(' ')} ...",
-        }
+        reused = got["secret"].encode() in recovered
+        facts = {"reused": reused, "bytes": len(recovered), "cipher": got["cipher"]}
+        if trial == 0:
+            facts["recovered"] = trace.meaning(recovered, question=True)
+            facts |= {"childs_record": _beginning(childs), "parents_record": _beginning(parents)}
         yield _trial(got, **facts)
 
 
@@ -113,6 +113,10 @@ def _bytes(calls: Iterable[trace.Call]) -> bytes:
 def _first_record(written: bytes) -> bytes:
     """The ciphertext of the first TLS record, as long as its plaintext."""
     return written[HEADER : HEADER + int.from_bytes(written[3:HEADER], "big") - TRAILER]
+
+
+def _beginning(record: bytes) -> str:
+    return f"{record[:16].hex(' ')} ..."
 
 
 def _trial(got: dict[str, Any], **facts: object) -> Trial:

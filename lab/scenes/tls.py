@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 from typing import Any
 
 from sqlalchemy import Engine, String, bindparam, create_engine, text
 
-from lab.drivers import QUESTION
+from lab.drivers import QUESTION, spoken
 
 # What the server says of a connection's encryption: version and cipher, nothing where there is none.
 ENCRYPTION = {
@@ -57,7 +56,7 @@ def _ask(engine: Engine, database: str, nonce: str) -> dict[str, Any]:
         with engine.connect() as connection:
             row = connection.execute(question, {"nonce": nonce}).one()
     except Exception as problem:
-        return {"outcome": {"kind": "error", "message": _spoken(problem)}, "backend": 0}
+        return {"outcome": {"kind": "error", "message": spoken(problem)}, "backend": 0}
     return {"outcome": {"kind": "right" if row.nonce == nonce else "wrong"}, "backend": int(row.backend)}
 
 
@@ -65,10 +64,3 @@ def _open(engine: Engine, database: str) -> dict[str, Any]:
     with engine.connect() as connection:
         version, cipher = connection.execute(text(ENCRYPTION[database])).one()
     return {"tls": version or "", "cipher": cipher or "", "backend": _ask(engine, database, "first")["backend"]}
-
-
-def _spoken(problem: Exception) -> str:
-    """The message as a traceback ends with it, without the statement that SQLAlchemy adds."""
-    kind = type(problem)
-    words = re.split(r"\n\[SQL: |\n\(Background on this", str(problem), maxsplit=1)[0]
-    return f"{kind.__module__}.{kind.__qualname__}: {words}"
