@@ -212,7 +212,8 @@ def test_ctrl_c_is_no_line_at_all(place):
     claim = next(iter(evidence.experiments()))
     recorded = evidence.FOLDER / f"{claim}.json"
     before = recorded.exists() and recorded.read_bytes()
-    command = [sys.executable, "-m", "lab", claim]
+    # A shell starts what is to run in the background with SIGINT ignored, and that is inherited.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "lab", claim]
     env = environment({"TMPDIR": str(place)})
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True, start_new_session=True) as run:
         wait_until(lambda: list(place.glob("lab-*")), f"{claim} begins")

@@ -139,7 +139,9 @@ def test_nothing_survives_when_all_hang(place):
 def _user(what, end, place):
     """A process that uses the lab as USER says, in a process group of its own, as a terminal gives it one."""
     env = environment({"TMPDIR": str(place)})
-    command = [sys.executable, "-c", USER, json.dumps(what), end if isinstance(end, str) else "wait", str(place)]
+    # A shell starts what is to run in the background with SIGINT ignored, and that is inherited.
+    interruptible = ["env", "--default-signal=INT", sys.executable]
+    command = [*interruptible, "-c", USER, json.dumps(what), end if isinstance(end, str) else "wait", str(place)]
     with subprocess.Popen(command, env=env, stdout=-1, stderr=-1, text=True, start_new_session=True) as user:
         try:
             yield user

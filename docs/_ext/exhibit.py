@@ -186,7 +186,8 @@ def messages(trials: Iterable[Trial]) -> Counter[str]:
     """Verbatim messages of requests and of the parent, with how often each was met."""
     trials = list(trials)
     met = reduce(operator.add, (Counter(trial.tally.messages) for trial in trials), Counter())
-    return met + Counter(trial.survival.message for trial in trials if trial.survival and trial.survival.message)
+    # What the parent met may be what its request met.
+    return met | Counter(trial.survival.message for trial in trials if trial.survival and trial.survival.message)
 
 
 def aside(evidence: Evidence, verdict: Verdict, sources: Sequence[Path], notebook: nodes.Node | None) -> tag:
