@@ -200,7 +200,7 @@ def aside(evidence: Evidence, verdict: Verdict, sources: Sequence[Path], noteboo
         *not_run_badge(evidence),
     )
     links = [link("raw evidence", "evidence", evidence.claim)]
-    links += [link(path.name, "source", relative(path)) for path in sources]
+    links += [link("/".join(path.parts[-2:]), "source", relative(path)) for path in sources]
     links += [notebook] if notebook else []
     under = " · ".join(filter(None, [versions_line(evidence), machine_line(evidence), evidence.date]))
     # What all arms have in common is said once.
