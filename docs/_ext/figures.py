@@ -200,7 +200,7 @@ def heading(arm: Arm, names: Sequence[str]) -> str:
     """Name a row or a column by what the setup says under *names*."""
     own = {"arm": arm.name, "role": arm.role}
     words = (own[name] if name in own else _setting(name, getattr(arm.setup, name)) for name in names)
-    return " ".join(filter(None, words)) or f"no {' or '.join(names)}"
+    return " ".join(filter(None, words)) or ("plain" if list(names) == ["tls"] else f"no {' or '.join(names)}")
 
 
 def evidence_for(place: Any, claim: str) -> Evidence | None:
