@@ -190,7 +190,8 @@ def _on_a_free_port(
 
 def _run(command: Sequence[str | Path], home: Path, user: int | None) -> None:
     name = Path(command[0]).name
-    with kept(command, home, name=name, user=user) as tool:
+    # A killed initdb leaves shared memory behind; one that is asked to stop ends its step and cleans up.
+    with kept(command, home, name=name, user=user, stop=signal.SIGTERM) as tool:
         wait_until(lambda: not tool.running, f"{name} in {home}", 120)
         if tool.keeper.returncode:
             # The cause comes first; MariaDB adds a page of advice to it.

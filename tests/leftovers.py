@@ -2,10 +2,23 @@
 
 import contextlib
 import os
-from collections.abc import Collection
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from lab.process import wait_until
+
+
+@contextlib.contextmanager
+def somewhere() -> Iterator[Path]:
+    """A temporary folder for the lab to live in, so that what is the lab's can be told from everything else."""
+    # Not pytest's own: servers that refuse to be root have to get there.
+    place = Path(tempfile.mkdtemp(prefix="place-"))
+    place.chmod(0o755)
+    yield place
+    wait_until(lambda: not processes(place), f"the end of what lives in {place}")
+    shutil.rmtree(place)
 
 
 def processes(place: Path) -> dict[int, str]:

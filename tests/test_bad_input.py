@@ -2,16 +2,14 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
-from leftovers import nothing_is_left, processes
+from leftovers import nothing_is_left, processes, somewhere
 
 from lab import components, databases, drivers, evidence
 from lab.process import ROOT, LabError, environment, folder, kept, play, wait_until
@@ -52,11 +50,9 @@ sys.exit(__main__.main(["probe"]))
 
 @pytest.fixture
 def place():
-    """A temporary folder that servers which refuse to be root can reach."""
-    path = Path(tempfile.mkdtemp(prefix="bad-input-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    """A temporary folder for the lab to live in."""
+    with somewhere() as path:
+        yield path
 
 
 def test_an_unknown_driver_is_one_line():

@@ -3,16 +3,14 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
-from leftovers import nothing_is_left, processes, shared_memory
+from leftovers import nothing_is_left, processes, shared_memory, somewhere
 
 from lab import components
 from lab.process import environment, wait_until
@@ -69,14 +67,11 @@ with contextlib.ExitStack() as stack:
 
 @pytest.fixture
 def place():
-    """A temporary folder for the lab to live in, so that what is its can be told from everything else."""
-    # Not pytest's own: servers that refuse to be root have to get there.
-    path = Path(tempfile.mkdtemp(prefix="manners-"))
-    path.chmod(0o755)
-    (path / "shop.py").write_text("import time\ndef application(environ, start_response): time.sleep(600)\n")
+    """A temporary folder for the lab to live in, with an application that never answers."""
     others = _dynamic_shared_memory()
-    yield path
-    shutil.rmtree(path)
+    with somewhere() as path:
+        (path / "shop.py").write_text("import time\ndef application(environ, start_response): time.sleep(600)\n")
+        yield path
     assert _dynamic_shared_memory() <= others
 
 
