@@ -592,17 +592,28 @@ def test_a_grid(site):
 
 
 def test_a_grid_of_several_things(site):
-    """A cell has a line for each thing that is asked for: counts, survival, first bad answers and facts."""
+    """Without columns of its own, a grid has one for each thing that is asked for."""
     dead = tuple(replace(trial, survival=Survival("dead", "closed")) for trial in BROKEN)
     alive = tuple(replace(trial, survival=Survival("alive")) for trial in CLEAN)
     site.claim("breaks", replace(PREFORK, trials=dead), replace(LAZY, trials=alive))
     build = grid(site, ":rows: arm\n:cell: parent, first_bad, stuck")
 
-    legend = "the parent's connection afterwards; first bad request, median (range); stuck"
     assert [
-        ["arm", legend],
-        ["prefork", "cell-error: dead 3.5 (2–5) 3.5 (3–4)"],
-        ["lazy", "cell-right: alive never 0"],
+        ["arm", "the parent's connection afterwards", "first bad request, median (range)", "stuck"],
+        ["prefork", "cell-error: dead", "3.5 (2–5)", "3.5 (3–4)"],
+        ["lazy", "cell-right: alive", "never", "0"],
+    ] == cells(build)
+
+
+def test_a_grid_of_several_things_by_column(site):
+    """With columns, a cell has a line for each thing that is asked for."""
+    site.claim("breaks", PREFORK, LAZY)
+    build = grid(site, ":rows: remedy\n:columns: driver\n:cell: tally, first_bad")
+
+    assert [
+        ["remedy", "psycopg"],
+        ["none", "cell-wrong: 6 / 20, 1 w, 4 e, 1 h 3.5 (2–5)"],
+        ["lazy", "cell-right: 0 / 20 never"],
     ] == cells(build)
 
 

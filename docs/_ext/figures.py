@@ -72,15 +72,19 @@ class EvidenceGrid(Figure):
         for arm in chosen:
             table.setdefault(heading(arm, down), {}).setdefault(heading(arm, across), []).append(arm)
         columns = list(dict.fromkeys(heading(arm, across) for arm in chosen))
+        # Where nothing else makes columns, what is shown does.
+        apart = [(column, [name]) for column in columns for name in shown]
+        cells = [(column, shown) for column in columns] if across else apart
         rows = [
-            [element("th", name, scope="row"), *(_cell(row.get(column, []), shown) for column in columns)]
+            [element("th", name, scope="row"), *(_cell(row.get(column, []), names) for column, names in cells)]
             for name, row in table.items()
         ]
         legend = "; ".join(_legend(name) for name in shown)
-        head = [" ".join(down), *(columns if across else [legend])]
+        head = [" ".join(down), *(columns if across else map(_legend, shown))]
         label = self.options.get("caption", "Evidence")
         links = exhibit.joined((link(evidence.claim, "claim", evidence.claim) for evidence in found), ", ")
-        under = element("p", f"In each cell: {legend}. Evidence: ", *links, ".", classes=["legend"])
+        told = f"In each cell: {legend}. " if across else ""
+        under = element("p", f"{told}Evidence: ", *links, ".", classes=["legend"])
         caption = element("figcaption", self.caption(), under)
         return [element("figure", exhibit.table(head, rows, label), caption, classes=["evidence-grid"])]
 
