@@ -59,6 +59,7 @@ class Database:
 _SESSIONS = {
     "postgresql": "select pid, state = 'active', wait_event from pg_stat_activity where client_port > 0",
     "mariadb": "select id, command = 'Query', state from information_schema.processlist where host like '%:%'",
+    "oracle": "select sid, case status when 'ACTIVE' then 1 else 0 end, event from v$session where type = 'USER'",
 }
 
 
@@ -153,9 +154,37 @@ def sqlite() -> Iterator[Database]:
         yield Database("sqlite", sqlite3.sqlite_version, 0, str(path), False, None, ask)
 
 
+@contextlib.contextmanager
+def oracle() -> Iterator[Database]:
+    """The Oracle at ``ORACLE_URL``: not started here and not private. The account must be able to read ``v$session``.
+
+    Raises:
+        components.Missing: ``ORACLE_URL`` is not set.
+        LabError: the database cannot be reached.
+    """
+    from sqlalchemy import text
+
+    from lab.drivers import reach
+
+    engine = reach(str(components.need("oracle")))
+
+    def ask(statement: str) -> list[tuple[Any, ...]]:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+
+    try:
+        version = ask("select version_full from product_component_version where rownum = 1")[0][0]
+        evidence.saw("oracle", version)
+        yield Database("oracle", version, engine.url.port or 1521, "", False, None, ask)
+    finally:
+        engine.dispose()
+
+
 def start(kind: str, *, tls: bool = False) -> contextlib.AbstractContextManager[Database]:
-    """The server of *kind* ("postgresql", "mariadb" or "sqlite")."""
-    return sqlite() if kind == "sqlite" else {"postgresql": postgresql, "mariadb": mariadb}[kind](tls=tls)
+    """The server of *kind* ("postgresql", "mariadb", "sqlite" or "oracle")."""
+    if kind in ("sqlite", "oracle"):
+        return {"sqlite": sqlite, "oracle": oracle}[kind]()
+    return {"postgresql": postgresql, "mariadb": mariadb}[kind](tls=tls)
 
 
 def free_port() -> int:

@@ -113,9 +113,11 @@ def load(name: str) -> ModuleType:
     if row.database == "oracle":
         components.need("oracle")
     try:
-        module = components.python_module(row.module, row.needs) if row.needs else importlib.import_module(row.module)
+        compiled = row.needs == "compiler"
+        module = components.python_module(row.module, row.needs) if compiled else importlib.import_module(row.module)
     except ImportError as problem:
-        raise components.Missing(f"{row.distribution} is missing ({problem.msg}); to install it: make setup") from None
+        how = f"pip install {row.distribution}" if row.database == "oracle" else "make setup"
+        raise components.Missing(f"{name} is missing ({problem.msg}); to install it: {how}") from None
     evidence.saw(name, importlib.metadata.version(row.distribution))
     return module
 
