@@ -125,7 +125,7 @@ class Claim(SphinxDirective):
             href=f"#claim-{claim}",
             aria_label=f"claim {claim}: {verdict.kind}",
         )
-        body[-1].extend([nodes.Text(" "), mark])
+        body[-1].extend([nodes.Text("\u00a0"), mark])
         if evidence:
             known = lab_evidence.experiments().get(claim)
             aside = exhibit.aside(evidence, verdict, known.sources if known else (), self.notebook())
