@@ -310,21 +310,23 @@ def test_fits_the_screen(visit, path, width):
     assert width >= visit(path, width).page.evaluate("document.documentElement.scrollWidth")
 
 
-def test_evidence_stands_in_the_margin(visit):
-    """On a wide screen evidence, even when all of it is open, lies beside the article and not on other evidence."""
+@pytest.mark.parametrize("opened", [False, True])
+def test_evidence_stands_in_the_margin(visit, opened):
+    """On a wide screen closed evidence lies beside the article, opened evidence in it, and none on other evidence."""
     boxes = visit(ARTICLE).page.evaluate(
-        """() => {
-          document.querySelectorAll(".evidence details").forEach((details) => (details.open = true));
+        """(opened) => {
+          document.querySelectorAll(".evidence details").forEach((details) => (details.open = opened));
           const right = document.querySelector(".bd-article > section > p").getBoundingClientRect().right;
           return [...document.querySelectorAll(".claim > .evidence")].map((element) => {
             const box = element.getBoundingClientRect();
             return [right, box.left, box.right, box.top, box.bottom];
           });
-        }"""
+        }""",
+        opened,
     )
 
     assert boxes
-    assert all(text < left and right <= 1400 for text, left, right, _, _ in boxes)
+    assert all((text < left) is not opened and right <= 1400 for text, left, right, _, _ in boxes)
     assert all(above[4] <= below[3] for above, below in pairwise(boxes))
 
 
