@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ _FOREIGN = ("PG", "MYSQL", "MARIADB", "UWSGI", "GUNICORN", "LAB_")
 
 # The last line of a traceback. Servers that fail to import an application add less telling ones to it.
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Missing)(: |$)")
+
+_removers: dict[Path, int] = {}
 
 
 class LabError(Exception):
@@ -70,19 +73,25 @@ def folder(owner: int | None = None) -> Iterator[Path]:
             os.chown(path, owner, -1)
     except OSError as problem:
         raise LabError(f"no private folder: {problem.strerror}; set TMPDIR to a place that can be written") from None
-    # Its input ends with this process, whatever ends that.
-    remover = subprocess.Popen(
-        ["sh", "-c", 'read -r _; rm -rf "$0"', path],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
+    remover = None
     try:
+        # Its input ends with this process, whatever ends that, and with the keepers of what lives in the folder.
+        remover = subprocess.Popen(
+            ["sh", "-c", 'read -r _; rm -rf "$0"', path],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        _removers[path] = remover.stdin.fileno()
         yield path
     finally:
-        remover.stdin.close()
-        remover.wait()
+        _removers.pop(path, None)
+        if remover:
+            remover.stdin.close()
+            remover.wait()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,7 @@ def kept(
             env=environment({"TMPDIR": str(home), **extra}),
             cwd="/",
             start_new_session=True,
+            pass_fds=[_removers[home]] if home in _removers else [],
         )
     try:
         yield Kept(name, process, log)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import pytest
-from leftovers import nothing_is_left, processes, somewhere
+from leftovers import nothing_is_left, somewhere
 
 from lab import components, databases, drivers, evidence
 from lab.process import ROOT, LabError, environment, folder, kept, play, wait_until
@@ -28,7 +28,6 @@ what, place = sys.argv[1:]
 def kill_the_database_of(driver):
     it = trials.setup(driver)
     with databases.start(it.database) as database, trials.serve(it, database) as server:
-        print(database.server.pid)
         threading.Timer(0.3, os.kill, [database.server.pid, signal.SIGKILL]).start()
         wait_until(lambda: load.fire(server.port, 20, concurrency=2) and not database.server.running, "its end")
         trials.masters_connection(server, database)
@@ -110,7 +109,7 @@ def test_a_full_disk_is_one_line(kind, place):
 
     assert re.fullmatch(rf"probe: \S+ failed: .+{room}\n", done.stderr)
     assert 1 == done.returncode
-    nothing_is_left(place, [])
+    nothing_is_left(place)
 
 
 @pytest.mark.parametrize("nowhere", ["/proc", None])
@@ -138,7 +137,7 @@ def test_a_place_that_servers_cannot_reach_is_one_line(kind, place):
     expected = rf"probe: \S+ failed: .+{place}/closed.+Permission denied\n" if is_root else ""
     assert re.fullmatch(expected, done.stderr)
     assert is_root == done.returncode
-    nothing_is_left(place, [])
+    nothing_is_left(place)
 
 
 @pytest.mark.parametrize(("driver", "name"), [("psycopg2", "PostgreSQL"), ("PyMySQL", "MariaDB")])
@@ -149,7 +148,7 @@ def test_a_database_that_dies_under_load_is_one_line(driver, name, place):
 
     assert re.fullmatch(rf"probe: {name} ended with exit code 137: .+\n", done.stderr)
     assert 1 == done.returncode
-    nothing_is_left(place, [int(done.stdout)])
+    nothing_is_left(place)
 
 
 @pytest.mark.parametrize(("server", "name"), [("uwsgi", "uWSGI"), ("gunicorn", "gunicorn")])
@@ -160,7 +159,7 @@ def test_an_application_that_cannot_be_imported_is_one_line(server, name, place)
 
     assert re.fullmatch(rf"probe: {name} ended with exit code \d+: ZeroDivisionError: division by zero\n", done.stderr)
     assert 1 == done.returncode
-    nothing_is_left(place, [])
+    nothing_is_left(place)
 
 
 @pytest.mark.parametrize(
@@ -213,13 +212,12 @@ def test_ctrl_c_is_no_line_at_all(place):
     env = environment({"TMPDIR": str(place)})
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True, start_new_session=True) as run:
         wait_until(lambda: list(place.glob("lab-*")), f"{claim} begins")
-        creators = processes(place)
         os.killpg(run.pid, signal.SIGINT)
         said = run.communicate(timeout=60)
 
     assert (130, ("", "")) == (run.returncode, said)
     assert before == (recorded.exists() and recorded.read_bytes())
-    nothing_is_left(place, creators)
+    nothing_is_left(place)
 
 
 def _need(component):
