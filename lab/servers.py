@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import evidence, procfs
+from lab import components, evidence, procfs
 from lab.process import Kept, LabError, folder, kept
 from lab.trace import strace
 
@@ -161,6 +161,19 @@ def uwsgi_binary() -> Path:
     version = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.strip()
     evidence.saw("uwsgi", version if binary == built else f"{version} (pyuwsgi)")
     return binary
+
+
+def need_uwsgi_from_source() -> None:
+    """The wheel's uWSGI runs inside a Python and cannot execute itself anew.
+
+    Raises:
+        components.Missing: there is no other.
+    """
+    if not (BIN / "uwsgi").exists():
+        components.need("compiler")
+        raise components.Missing(
+            "uWSGI from source is missing; a reload needs it and is left out; to build it: make setup"
+        )
 
 
 def _bound(log: str) -> int | None:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from lab.components import Missing
 from lab.evidence import GATE, experiments
 from lab.judge import judge, swap
 from lab.shapes import Evidence
@@ -29,6 +30,15 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
         pytest.skip("; ".join(sorted({arm.not_run for arm in found.arms if arm.not_run})))
     assert verdict != judge(swap(found)), "hazard and remedy are not told apart"
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    """A test that needs a component that is not here is skipped, with the line that says how to get it."""
+    try:
+        return (yield)
+    except Missing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.hookimpl(wrapper=True)

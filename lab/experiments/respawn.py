@@ -16,7 +16,7 @@ from lab.databases import Database, start
 from lab.evidence import Effort, arm, experiment
 from lab.process import folder
 from lab.remedies import REMEDIES
-from lab.servers import Uwsgi, uwsgi
+from lab.servers import Uwsgi, need_uwsgi_from_source, uwsgi
 from lab.shapes import Arm, Check, Setup, Trial
 from lab.trials import APP, WORKERS, roll_call
 
@@ -113,6 +113,7 @@ def lazy_reload(effort: Effort) -> Iterator[Arm]:
 
 
 def _reloads(effort: Effort, options: Mapping[str, object]) -> Iterator[Trial]:
+    need_uwsgi_from_source()
     for _ in range(effort.pick(record=5, gate=1)):
         with folder() as place:
             _write_release(place, "old")
