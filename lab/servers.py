@@ -154,12 +154,11 @@ def uwsgi_binary() -> Path:
     Raises:
         LabError: there is neither.
     """
-    built, wheel = BIN / "uwsgi", BIN / "pyuwsgi"
-    binary = built if built.exists() else wheel
+    binary = BIN / "uwsgi"
     if not binary.exists():
         raise LabError("uWSGI is missing; to install it: make setup")
     version = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.strip()
-    evidence.saw("uwsgi", version if binary == built else f"{version} (pyuwsgi)")
+    evidence.saw("uwsgi", version if _is_built_from_source(binary) else f"{version} (pyuwsgi)")
     return binary
 
 
@@ -169,11 +168,15 @@ def need_uwsgi_from_source() -> None:
     Raises:
         components.Missing: there is no other.
     """
-    if not (BIN / "uwsgi").exists():
+    if not _is_built_from_source(uwsgi_binary()):
         components.need("compiler")
-        raise components.Missing(
-            "uWSGI from source is missing; a reload needs it and is left out; to build it: make setup"
-        )
+        raise components.Missing("uWSGI from source is missing; reloads need it and are left out; to build: make setup")
+
+
+def _is_built_from_source(binary: Path) -> bool:
+    # The wheel installs a Python script of the same name.
+    with binary.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _bound(log: str) -> int | None:
