@@ -36,6 +36,7 @@ class Driver:
         tls: ``connect_args`` that pin TLS on, without a check of the certificate.
         needs: the component without which the module cannot be had.
         pings: creating a cursor sends a message of its own.
+        loop: it needs an event loop: ``create_async_engine``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Driver:
     tls: Mapping[str, Any] = field(default_factory=dict)
     needs: str = ""
     pings: bool = False
+    loop: bool = False
 
 
 _NO_CHECK = {"check_hostname": False, "verify_mode": False}
@@ -83,6 +85,31 @@ DRIVERS = {
     )
 }  # fmt: skip
 
+# Drivers that no WSGI application of the lab is run with.
+MORE_DRIVERS = {
+    driver.name: driver
+    for driver in (
+        Driver(
+            "MariaDB Connector", "mariadb+mariadbconnector", "mariadb", "mariadb", "mariadb",
+            {"ssl": False}, {"ssl": True, "ssl_verify_cert": False}, needs="compiler",
+        ),
+        Driver(
+            "psycopg async", "postgresql+psycopg_async", "postgresql", "psycopg", "psycopg",
+            {"sslmode": "disable"}, {"sslmode": "require"}, loop=True,
+        ),
+        Driver(
+            "asyncpg", "postgresql+asyncpg", "postgresql", "asyncpg", "asyncpg",
+            {"ssl": "disable"}, {"ssl": "require"}, loop=True,
+        ),
+        Driver(
+            "asyncmy", "mysql+asyncmy", "mariadb", "asyncmy", "asyncmy",
+            {}, {"ssl": _NO_CHECK}, loop=True,
+        ),
+        Driver("sqlite", "sqlite+pysqlite", "sqlite", "sqlite3", ""),
+    )
+}  # fmt: skip
+ALL_DRIVERS = {**DRIVERS, **MORE_DRIVERS}
+
 # What a request asks: give my own text back, and tell which backend answered.
 QUESTION = {
     "postgresql": "select cast(:nonce as text) as nonce, pg_backend_pid() as backend",
@@ -98,9 +125,9 @@ def driver(name: str) -> Driver:
     Raises:
         LabError: there is no such driver.
     """
-    if name not in DRIVERS:
-        raise LabError(f"no driver {name!r}; known: {', '.join(DRIVERS)}")
-    return DRIVERS[name]
+    if name not in ALL_DRIVERS:
+        raise LabError(f"no driver {name!r}; known: {', '.join(ALL_DRIVERS)}")
+    return ALL_DRIVERS[name]
 
 
 def load(name: str) -> ModuleType:
@@ -118,7 +145,7 @@ def load(name: str) -> ModuleType:
     except ImportError as problem:
         how = f"pip install {row.distribution}" if row.database == "oracle" else "make setup"
         raise components.Missing(f"{name} is missing ({problem.msg}); to install it: {how}") from None
-    evidence.saw(name, importlib.metadata.version(row.distribution))
+    evidence.saw(name, importlib.metadata.version(row.distribution) if row.distribution else module.sqlite_version)
     return module
 
 
@@ -128,6 +155,8 @@ def arguments(name: str, database: Database, *, tls: bool = False) -> dict[str, 
     load(name)
     if row.database == "oracle":
         return {"url": make_url(os.environ["ORACLE_URL"]).set(drivername=row.dialect).render_as_string(False)}
+    if row.database == "sqlite":
+        return {"url": URL.create(row.dialect, database=database.name).render_as_string()}
     url = URL.create(row.dialect, USER, host="127.0.0.1", port=database.port, database=database.name)
     return {"url": url.render_as_string(False), "connect_args": dict(row.tls if tls else row.plain)}
 

@@ -46,6 +46,7 @@ class Experiment:
     seeds: tuple[str, ...]
     run: Callable[[Effort], Iterable[Arm]]
     sources: tuple[Path, ...]
+    gated: bool = True
 
     @property
     def digest(self) -> str:
@@ -61,18 +62,19 @@ _experiments: dict[str, Experiment] = {}
 _versions: dict[str, str] = {"Python": platform.python_version(), "SQLAlchemy": sqlalchemy.__version__}
 
 
-def experiment(claim: str, *, seeds: Sequence[str] = (), uses: Sequence[str] = ()) -> Callable:
+def experiment(claim: str, *, seeds: Sequence[str] = (), uses: Sequence[str] = (), gated: bool = True) -> Callable:
     """Register the decorated function as the experiment of *claim*.
 
     *seeds* are the ids of the source documents' claims that it answers; *uses* names further files, relative to the
-    project, whose change makes recorded evidence outdated (the module of the function always does).
+    project, whose change makes recorded evidence outdated (the module of the function always does). One that is not
+    *gated* needs what no fresh machine has: it is recorded where that is found, and the gate judges the record.
     """
 
     def register(function: Callable[[Effort], Iterable[Arm]]) -> Callable[[Effort], Iterable[Arm]]:
         if claim in _experiments:
             raise ValueError(f"two experiments for the claim {claim!r}")
         files = (Path(sys.modules[function.__module__].__file__), *(ROOT / name for name in uses))
-        _experiments[claim] = Experiment(claim, tuple(seeds), function, files)
+        _experiments[claim] = Experiment(claim, tuple(seeds), function, files, gated)
         return function
 
     return register

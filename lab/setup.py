@@ -46,7 +46,7 @@ trap clean EXIT; trap 'exit 130' INT; trap 'exit 143' TERM HUP
 [ -e $policy ] || { printf '#!/bin/sh\n%s: gone when it is done\nexit 101\n' "$mark" > $policy; chmod 755 $policy; }
 mkdir -p ${cluster%/*}; echo 'create_main_cluster = false' > $cluster
 fresh=
-for service in nginx postgresql; do [ -e /etc/init.d/$service ] || fresh="$fresh $service"; done
+for service in nginx postgresql redis-server; do [ -e /etc/init.d/$service ] || fresh="$fresh $service"; done
 apt-get update -q || true
 known=
 for package; do
@@ -178,9 +178,9 @@ def _install_packages(names: Sequence[str]) -> str:
 
 
 def _compile() -> str:
-    _say("compiling uWSGI and mysqlclient")
+    _say("compiling uWSGI, mysqlclient and MariaDB Connector")
     done = _install(COMPILED_LOCK)
-    return _note("uWSGI and mysqlclient are left out, they do not compile", done, "compiled")
+    return _note("uWSGI, mysqlclient and MariaDB Connector are left out, they do not compile", done, "compiled")
 
 
 def _note(what: str, done: subprocess.CompletedProcess[str], step: str) -> str:

@@ -19,7 +19,10 @@ VerdictKind = Literal["reproduced", "refuted", "depends", "not run"]
 
 @dataclass(frozen=True)
 class Setup:
-    """What was set up. Empty fields do not apply to the experiment."""
+    """What was set up. Empty fields do not apply to the experiment.
+
+    ``server`` is whoever forks, ``moment`` what the parent was doing when it happened, ``child`` what the child does.
+    """
 
     database: str = ""
     driver: str = ""
@@ -29,6 +32,8 @@ class Setup:
     workers: int = 0
     requests: int = 0
     concurrency: int = 0
+    moment: str = ""
+    child: str = ""
 
 
 @dataclass(frozen=True)

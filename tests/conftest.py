@@ -7,7 +7,7 @@ import os
 import pytest
 
 from lab.components import Missing
-from lab.evidence import GATE, experiments
+from lab.evidence import GATE, experiments, load
 from lab.judge import judge, swap
 from lab.shapes import Evidence
 
@@ -18,13 +18,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Evidence:
-    """Evidence for the claim that the test names, from a run of its experiment here and now.
+    """Evidence for the claim that the test names, from a run of its experiment here and now, or the record of one.
 
     It comes only after the test of the test: with every remedy and control given the hazard's trials, the judge must
     change its mind.
     """
     (claim,) = request.node.get_closest_marker("claim").args
-    found = experiments()[claim].evidence(GATE)
+    experiment = experiments()[claim]
+    found = experiment.evidence(GATE) if experiment.gated else load(claim)
     verdict = judge(found)
     if verdict.kind == "not run":
         pytest.skip("; ".join(sorted({arm.not_run for arm in found.arms if arm.not_run})))

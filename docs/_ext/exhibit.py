@@ -111,7 +111,8 @@ def machine_line(evidence: Evidence) -> str:
 
 
 def setup_words(setup: Setup) -> list[str]:
-    words = [setup.server, setup.database, setup.driver, "TLS" if setup.tls else "", setup.remedy]
+    words = [setup.server, setup.database, setup.driver, "TLS" if setup.tls else ""]
+    words += [setup.moment, setup.child, setup.remedy]
     counts = {"workers": setup.workers, "requests": setup.requests, "at a time": setup.concurrency}
     return [*filter(None, words), *(f"{count} {name}" for name, count in counts.items() if count)]
 
