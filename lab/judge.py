@@ -23,15 +23,16 @@ def judge(evidence: Evidence) -> Verdict:
     The hazard and control arms are the ground to stand on: when one of them does not behave as the claim says, the
     claim is **refuted**, whatever the remedies did. Then the remedies decide: all hold, **reproduced**; none,
     **refuted**; some, it **depends**, and ``Verdict.on`` names those that do not hold. Arms that were not run are
-    left aside; a claim needs at least two arms that ran, one of them a hazard or a control, and of its hazards and of
-    its remedies at least one each, or it is **not run**.
+    left aside; a claim needs at least two arms that ran, one of them a hazard or a control and one of them no
+    hazard, and of its hazards and of its remedies at least one each, or it is **not run**.
     """
     ran = [arm for arm in evidence.arms if not arm.not_run]
     ground = [arm for arm in ran if arm.role != "remedy"]
     remedies = [arm for arm in ran if arm.role == "remedy"]
     # What was to fail and what was to cure it must both have been seen.
     needed = {arm.role for arm in evidence.arms} - {"control"}
-    if not ground or len(ran) < 2 or needed - {arm.role for arm in ran}:
+    roles = {arm.role for arm in ran}
+    if not ground or len(ran) < 2 or roles == {"hazard"} or needed - roles:
         return Verdict("not run", tuple(arm.name for arm in evidence.arms if arm.not_run))
     broken = tuple(arm.name for arm in ground if not holds(arm))
     if broken:

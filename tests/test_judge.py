@@ -71,8 +71,24 @@ def test_an_arm_that_was_not_run_is_left_aside():
 
 @pytest.mark.parametrize(
     "arms",
-    [(), (HAZARD,), (LAZY, GUESS), (HAZARD, ABSENT), (HAZARD, CONTROL, ABSENT), (UNTRIED, CONTROL, LAZY)],
-    ids=["nothing", "hazard alone", "remedies alone", "hazard alone ran", "remedy absent", "hazard absent"],
+    [
+        (),
+        (HAZARD,),
+        (LAZY, GUESS),
+        (HAZARD, HAZARD),
+        (HAZARD, ABSENT),
+        (HAZARD, CONTROL, ABSENT),
+        (UNTRIED, CONTROL, LAZY),
+    ],
+    ids=[
+        "nothing",
+        "hazard alone",
+        "hazards alone",
+        "remedies alone",
+        "hazard alone ran",
+        "remedy absent",
+        "hazard absent",
+    ],
 )
 def test_not_run(arms):
     """Too few arms that ran give no verdict."""
