@@ -24,6 +24,7 @@ from recipes.__main__ import recipes
 
 RECIPES = list(recipes().values())
 MODULES = [recipe for recipe in RECIPES if recipe.path.suffix == ".py"]
+FRAMEWORKS = {"sqlalchemy", "uwsgidecorators", "celery"}
 SQLALCHEMY = {"newest": "", "oldest": str(ROOT / ".venv" / "oldest")}
 
 named = functools.partial(pytest.mark.parametrize, ids=lambda it: getattr(it, "name", None))
@@ -70,7 +71,7 @@ def test_a_recipe_imports_nothing_of_the_project(recipe):
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
 
-    assert set() == {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"sqlalchemy", "uwsgidecorators"}
+    assert set() == {name.split(".")[0] for name in names} - sys.stdlib_module_names - FRAMEWORKS
 
 
 @named("recipe", MODULES)
