@@ -1,0 +1,17 @@
+"""The guard against crossings, and how to tell a crossed fork from what looks like one."""
+
+import pytest
+
+from lab.judge import judge
+
+
+@pytest.mark.claim("crossing-guard-tells")
+def test_crossing_guard_tells(evidence):
+    """The guard logs one line for each crossing, with both process ids and both stacks, and none where none crosses."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("crossing-guard-strict-prevents")
+def test_crossing_guard_strict_prevents(evidence):
+    """With strict nothing that a child does to what it inherited reaches its parent's connection or transaction."""
+    assert "reproduced" == judge(evidence).kind
