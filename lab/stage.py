@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lab import components, trace
 from lab.databases import Database, start
 from lab.process import folder, play
 from lab.shapes import Setup
+from lab.swimlane import Event
 
 
 @contextlib.contextmanager
@@ -47,3 +48,25 @@ def sent(calls: Iterable[trace.Call], by: Collection[int], over: Collection[int]
     """What the processes *by* wrote on the connections whose local ports are *over*, in words."""
     written = [call for call in calls if call.call in trace.WRITES and call.pid in by and call.local in over]
     return [trace.meaning(call.data, question=True) for call in written]
+
+
+def story(got: Mapping[str, Any], calls: Sequence[trace.Call], port: int) -> list[Event]:
+    """The events of a swim lane on the parent's socket, from its BEGIN to the answer to its COMMIT.
+
+    *got* is what :mod:`lab.scenes.split` returned; the notes that it took stand between the events.
+    """
+    names = {got["parent"]: "parent", got["child"]: "child"}
+    events = trace.events(calls, port, names, lambda data: [])
+    start = min(call.t for call in calls if call.call in trace.WRITES)
+    inserts = next(n for n, event in enumerate(events) if "INSERT" in event["text"])
+    told = [event for event in events[inserts - 2 :] if event["socket"] == events[inserts]["socket"]]
+    commits = next((n for n, event in enumerate(told) if event["text"] == "COMMIT"), len(told))
+    told = told[: commits + 2]
+    # One speaks at a time here, so that what is read answers what was written last.
+    speaker = ""
+    for event in told:
+        speaker = event["who"] if event["op"] == "writes" else speaker
+        event["owner"] = speaker
+    notes = [{"t": t - start, "who": who, "op": "note", "text": text} for t, who, text in got["notes"]]
+    found = sorted([*told, *notes], key=lambda event: event["t"])
+    return [{**event, "t": round(event["t"] - found[0]["t"], 6)} for event in found]

@@ -13,7 +13,7 @@ def test_inherits_session(evidence):
 
 @pytest.mark.claim("fork-rebinding-breaks-parent")
 def test_rebinding_breaks_parent(evidence):
-    """Over TLS the parent fails when its child rebinds the globals; with a reference kept, or without TLS, it does not."""
+    """Over TLS the parent fails when its child rebinds the globals; with a reference kept, or without TLS, not."""
     assert "reproduced" == judge(evidence).kind
 
 
@@ -37,7 +37,7 @@ def test_close_false_cannot_help_checked_out(evidence):
 
 @pytest.mark.claim("fork-second-program-only-seems-to-work")
 def test_second_program_only_seems_to_work(evidence):
-    """A local session works in the loop, is shared all the same, and breaks when the child unwinds the parent's code."""
+    """A local session works in the loop, is shared all the same, and breaks when the child unwinds the parent."""
     assert "reproduced" == judge(evidence).kind
 
 

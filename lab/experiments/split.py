@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lab import trace
 from lab.databases import Database
 from lab.drivers import arguments, driver, load
 from lab.evidence import Effort, arm, experiment
 from lab.process import play
 from lab.shapes import Arm, Check, Outcome, Role, Setup, Survival, Tally, Trial
-from lab.stage import databases, sent, witnessed
+from lab.stage import databases, sent, story, witnessed
 from lab.swimlane import Event
 from lab.trials import NETWORK_DRIVERS
 
@@ -129,7 +128,7 @@ def traced(effort: Effort) -> Iterator[Arm]:
         ("hazard", "rebinds, collects", {"child": COLLECTS}, childs),
         ("control", "os._exit at once", {}, nobodys),
     )
-    yield from _splits(arms, ["psycopg2"], effort.pick(3, 1), story=True)
+    yield from _splits(arms, ["psycopg2"], effort.pick(3, 1), watched=True)
 
 
 def _splits(
@@ -137,28 +136,28 @@ def _splits(
     names: Sequence[str],
     trials: int,
     *,
-    story: bool = False,
+    watched: bool = False,
 ) -> Iterator[Arm]:
     with databases() as database:
         for name in names:
             for role, does, scene, checks in arms:
                 closed = "before" in scene
                 it = _setup(name, "all closed" if closed else OPEN, does, remedy="close and dispose" * closed)
-                yield _arm(it, role, checks, lambda it=it, scene=scene: _split(it, database(it), trials, story, scene))
+                yield _arm(it, role, checks, lambda it=it, how=scene: _split(it, database(it), trials, watched, how))
 
 
-def _split(it: Setup, database: Database, trials: int, story: bool, scene: dict[str, Any]) -> Iterator[Trial]:
+def _split(it: Setup, database: Database, trials: int, watched: bool, scene: dict[str, Any]) -> Iterator[Trial]:
     """Play the scene.
 
-    Facts: ``rows_written`` and ``rows_kept``; with a *story* ``rolls_back``, who wrote ROLLBACK on the parent's socket,
+    Facts: ``rows_written`` and ``rows_kept``; when *watched* ``rolls_back``, who wrote ROLLBACK on the parent's socket,
     ``warned``, whether the server warned the parent, ``child_sends``, and, of the first trial, the ``events``.
     """
     for trial in range(trials):
         engine = arguments(it.driver, database)
         facts: dict[str, Any] = {}
-        if story:
+        if watched:
             got, calls = witnessed(SPLIT, database.port, settings=engine, **scene)
-            events = _story(got, calls, database.port)
+            events = story(got, calls, database.port)
             facts |= {"rolls_back": _who(events, "ROLLBACK"), "warned": WARNING in _answer(events, "COMMIT")}
             over = {call.local for call in calls if call.pid == got["parent"]}
             facts["child_sends"] = "; ".join(sent(calls, [got["child"]], over)) or "nothing"
@@ -176,37 +175,15 @@ def _split(it: Setup, database: Database, trials: int, story: bool, scene: dict[
         yield Trial(Tally.of([outcome]), survival, facts)
 
 
-def _story(got: dict[str, Any], calls: Sequence[trace.Call], port: int) -> list[Event]:
-    """The events on the parent's socket from its BEGIN to the answer to its COMMIT, with the scene's notes."""
-    names = {got["parent"]: "parent", got["child"]: "child"}
-    events = trace.events(calls, port, names, lambda data: [])
-    start = min(call.t for call in calls if call.call in trace.WRITES)
-    inserts = next(n for n, event in enumerate(events) if "INSERT" in event["text"])
-    told = [event for event in events[inserts - 2 :] if event["socket"] == events[inserts]["socket"]]
-    commits = next((n for n, event in enumerate(told) if event["text"] == "COMMIT"), len(told))
-    told = told[: commits + 2]
-    # One speaks at a time here, so that what is read answers what was written last.
-    speaker = ""
-    for event in told:
-        speaker = event["who"] if event["op"] == "writes" else speaker
-        event["owner"] = speaker
-    notes = [{"t": t - start, "who": who, "op": "note", "text": text} for t, who, text in got["notes"]]
-    story = sorted([*told, *notes], key=lambda event: event["t"])
-    return [{**event, "t": round(event["t"] - story[0]["t"], 6)} for event in story]
-
-
 def _who(events: Sequence[Event], words: str) -> str:
     return next((event["who"] for event in events if event["op"] == "writes" and event["text"] == words), "nobody")
 
 
 def _answer(events: Sequence[Event], words: str) -> str:
-    """What the parent reads next after it has written *words*."""
-    asked = next(
-        (n for n, e in enumerate(events) if (e["who"], e["op"], e["text"]) == ("parent", "writes", words)), None
-    )
-    if asked is None:
-        return ""
-    return next((event["text"] for event in events[asked:] if (event["who"], event["op"]) == ("parent", "reads")), "")
+    """What the parent reads after it has written *words*."""
+    asked = [n for n, event in enumerate(events) if (event["who"], event["op"]) == ("parent", "writes")]
+    after = next((events[n:] for n in asked if events[n]["text"] == words), [])
+    return next((event["text"] for event in after if (event["who"], event["op"]) == ("parent", "reads")), "")
 
 
 def _setup(name: str, moment: str, child: str, **more: str) -> Setup:
