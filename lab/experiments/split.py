@@ -39,16 +39,14 @@ def inherits(effort: Effort) -> Iterator[Arm]:
             for name in DRIVERS[: effort.pick(6, 2)]:
                 child = "makes a session of its own" if after else "looks at the inherited session"
                 it = _setup(name, "session in a transaction", child)
-                yield _arm(it, role, checks, lambda it=it, after=after: _heirs(it, database(it), after, effort))
+                yield _arm(it, role, checks, lambda it=it, after=after: _heirs(it, database(it), after))
 
 
-def _heirs(it: Setup, database: Database, after: bool, effort: Effort) -> Iterator[Trial]:
-    for _ in range(effort.pick(2, 1)):
-        engine = arguments(it.driver, database)
-        got = play("lab.scenes.heir", engine=engine, database=it.database, after=after)
-        parent, child = got["parent"], got["child"]
-        facts = {f"same_{name}": parent[name] == child[name] for name in parent if name != "in_transaction"}
-        yield Trial(facts={**facts, "in_transaction": child["in_transaction"]})
+def _heirs(it: Setup, database: Database, after: bool) -> Iterator[Trial]:
+    got = play("lab.scenes.heir", engine=arguments(it.driver, database), database=it.database, after=after)
+    parent, child = got["parent"], got["child"]
+    facts = {f"same_{name}": parent[name] == child[name] for name in parent if name != "in_transaction"}
+    yield Trial(facts={**facts, "in_transaction": child["in_transaction"]})
 
 
 @experiment("fork-session-is-a-cycle", seeds=["F3"], uses=["lab/scenes/cycle.py"])
@@ -96,7 +94,7 @@ def splits(effort: Effort) -> Iterator[Arm]:
         ("control", "os._exit at once", {}, whole),
         ("remedy", "rebinds, collects", {"child": COLLECTS, "before": CLOSED}, whole),
     )
-    yield from _splits(arms, DRIVERS[: effort.pick(6, 3)], effort.pick(3, 1))
+    yield from _splits(arms, DRIVERS[: effort.pick(6, 3)], effort.pick(2, 1))
 
 
 @experiment("fork-second-collection-says-goodbye", seeds=["F2"], uses=USES)
@@ -105,9 +103,9 @@ def goodbye(effort: Effort) -> Iterator[Arm]:
     dead = [Check("parent", "==", "dead"), Check("rows_kept", "==", 0), Check("error", "==", 1)]
     silent = [Check("parent", "==", "transaction lost"), Check("rows_kept", "==", 1)]
     does = "rebinds, collects twice"
-    yield from _splits([("hazard", does, twice, dead)], GOODBYE[: effort.pick(2, 1)], effort.pick(2, 1))
+    yield from _splits([("hazard", does, twice, dead)], GOODBYE[: effort.pick(2, 1)], 1)
     others = [name for name in DRIVERS if name not in GOODBYE]
-    yield from _splits([("control", does, twice, silent)], others[: effort.pick(4, 1)], effort.pick(2, 1))
+    yield from _splits([("control", does, twice, silent)], others[: effort.pick(4, 1)], 1)
 
 
 @experiment("fork-rollback-undoes-nothing", seeds=["F6"], uses=USES)
@@ -116,8 +114,8 @@ def undoes_nothing(effort: Effort) -> Iterator[Arm]:
     undone = [Check("rows_kept", "==", 0), Check("right", "==", 1)]
     hazard = ("hazard", "rebinds, collects", {"child": COLLECTS, "end": "rollback"}, kept)
     control = ("control", "os._exit at once", {"end": "rollback"}, undone)
-    yield from _splits([hazard, control], POSTGRESQL[: effort.pick(3, 1)], effort.pick(2, 1))
-    yield from _splits([("control", *hazard[1:3], undone)], MARIADB[: effort.pick(3, 1)], effort.pick(2, 1))
+    yield from _splits([hazard, control], POSTGRESQL[: effort.pick(3, 1)], 1)
+    yield from _splits([("control", *hazard[1:3], undone)], MARIADB[: effort.pick(3, 1)], 1)
 
 
 @experiment("fork-split-transaction-traced", seeds=["F6"], uses=[*USES, "lab/trace.py", "lab/swimlane.py"])
