@@ -61,7 +61,6 @@ def main(
         collector: "on", "off", or thresholds.
     """
     settings.update(engine)
-    _make_table()
     if collector == "off":
         gc.disable()
     elif collector != "on":
@@ -78,6 +77,7 @@ def main(
 def init() -> None:
     global engine, session
     engine = create_engine(**settings)
+    Base.metadata.create_all(engine)
     session = Session(engine)
 
 
@@ -105,6 +105,7 @@ def first_program(before: Sequence[str], child: Sequence[str], leave: str, look:
 def second_program(before: Sequence[str], child: Sequence[str], leave: str, look: bool) -> dict[str, Any]:
     """Fork with the session in a variable of this function."""
     engine = create_engine(**settings)
+    Base.metadata.create_all(engine)
     session = Session(engine)
     try:
         number = _add(session)
@@ -143,7 +144,7 @@ def _add(session: Session) -> int:
 
 
 def _work(number: int) -> None:
-    session.get(Dummy, number).value = 2
+    session.get(Dummy, number).value += 1
     session.commit()
     cleanup()
 
@@ -213,9 +214,3 @@ def _look() -> dict[str, Any]:
     port = settings["url"].rpartition(":")[2].partition("/")[0]
     owners = procfs.owners(int(port), [os.getpid(), os.getppid()])
     return {"sessions": [id(one) for one in held], "shared_sockets": sum(len(pids) == 2 for pids in owners.values())}
-
-
-def _make_table() -> None:
-    maker = create_engine(**settings)
-    Base.metadata.create_all(maker)
-    maker.dispose()
