@@ -162,16 +162,21 @@ def _fork(number: int, steps: Sequence[str], leave: str, look: bool) -> dict[str
     if leave:
         pid = os.fork()
         if not pid:
-            target(number, steps, look, writer)
+            try:
+                target(number, steps, look, writer)
+            except BaseException:
+                os._exit(1)
             {"sys.exit": sys.exit, "os._exit": os._exit}[leave](0)
         os.close(writer)
-        os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     else:
         process = multiprocessing.get_context("fork").Process(target=target, args=(number, steps, look, writer))
         process.start()
         os.close(writer)
         process.join()
-        pid = process.pid
+        pid, code = process.pid, process.exitcode
+    if code:
+        raise RuntimeError(f"the child ended with exit code {code}")
     with open(reader) as report:
         told: dict[str, Any] = {"child": pid}
         for line in report:
