@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -141,7 +142,12 @@ def load(name: str) -> ModuleType:
         components.need("oracle")
     try:
         compiled = row.needs == "compiler"
-        module = components.python_module(row.module, row.needs) if compiled else importlib.import_module(row.module)
+        with warnings.catch_warnings():
+            # What Python has to say of a driver's source is its authors' business, and is said only once.
+            warnings.simplefilter("ignore")
+            module = (
+                components.python_module(row.module, row.needs) if compiled else importlib.import_module(row.module)
+            )
     except ImportError as problem:
         how = f"pip install {row.distribution}" if row.database == "oracle" else "make setup"
         raise components.Missing(f"{name} is missing ({problem.msg}); to install it: {how}") from None

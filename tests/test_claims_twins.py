@@ -15,3 +15,15 @@ def test_crossing_guard_tells(evidence):
 def test_crossing_guard_strict_prevents(evidence):
     """With strict nothing that a child does to what it inherited reaches its parent's connection or transaction."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("fork-twins-tell-apart")
+def test_fork_twins_tell_apart(evidence):
+    """One backend is seen from two process ids after a crossed fork, and not after a timeout, restart or proxy."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("twins-cured-by-pre-ping")
+def test_twins_cured_by_pre_ping(evidence):
+    """A pre-ping cures each twin; after a fork the processes go on sharing one connection."""
+    assert "reproduced" == judge(evidence).kind
