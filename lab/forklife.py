@@ -56,7 +56,7 @@ def live(it: Setup, database: Database) -> Trial:
 
 def _lap(running: Running, lap: str) -> list[Outcome]:
     running.give(lap, [f"{lap}-{number}" for number in range(CHILDREN)])
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while len(rows := _of_lap(running.report("job"), lap)) < CHILDREN and time.monotonic() < deadline:
         running.process.check()
         time.sleep(0.01)
@@ -69,7 +69,7 @@ def _survival(running: Running, parent: int, database: Database) -> Survival | N
     if not opened:
         return None
     # The server may need a moment for a goodbye that has reached it.
-    deadline = time.monotonic() + 0.5
+    deadline = time.monotonic() + 0.3
     while (alive := opened <= set(database.sessions())) and time.monotonic() < deadline:
         time.sleep(0.05)
     return Survival("alive" if alive else "dead")

@@ -69,7 +69,7 @@ def job(lap: str, nonce: str) -> None:
     call = home / f"lap-{lap}"
     with call.open("a") as present:
         present.write(f"{os.getpid()}\n")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while len(set(call.read_text().split())) < settings["abreast"] and time.monotonic() < deadline:
         time.sleep(0.005)
     with (home / "turn").open("a") as turn:

@@ -37,6 +37,7 @@ TIMERS = ("APScheduler processes", "APScheduler threads")
 
 USES = [*forkers.SOURCES, "recipes/fork_safe_engine.py"]
 POSTFORK = [f"recipes/{name}.py" for name in dict.fromkeys(RECIPES.values()) if name != "fork_safe_engine"]
+PROTECT = "recipe fork_safe_engine"
 CLEAN = Check("bad", "==", 0)
 SHARED = [Check("inherited", "==", 2), Check("sharing", "==", 2), CLEAN]
 OWN = [Check("inherited", "==", 0), Check("inherited_again", "==", 0), Check("sharing", "==", 1), CLEAN]
@@ -76,9 +77,10 @@ def share(effort: Effort) -> Iterator[Arm]:
     quiet = (*SPAWN, *OTHERS, *TIMERS) if effort.name == "record" else ("Process, spawn", "gunicorn", "RQ SimpleWorker")
     with databases() as database:
         yield from lives(map(setup, FORK[: effort.pick(11, 10)]), "hazard", SHARED, database)
-        yield from lives([setup(name, "PyMySQL") for name in FORK[: effort.pick(6, 0)]], "hazard", SHARED, database)
-        for client, names in (("PyMySQL", FORK[: effort.pick(11, 1)]), ("psycopg2", FORK[: effort.pick(6, 1)])):
-            yield from lives([setup(name, client, tls=True) for name in names], "hazard", loud, database)
+        yield from lives([setup(name, "PyMySQL") for name in FORK[: effort.pick(2, 0)]], "hazard", SHARED, database)
+        for client, count in (("PyMySQL", effort.pick(11, 1)), ("psycopg2", effort.pick(2, 1))):
+            its = [setup(name, client, tls=True) for name in FORK[:count]]
+            yield from lives(its, "hazard", loud, database)
         yield from lives(map(setup, quiet), "control", OWN, database)
 
 
@@ -89,17 +91,19 @@ def cure(effort: Effort) -> Iterator[Arm]:
     names = [name for name in FORK if name not in ("Process, fork", "gunicorn --preload", FORK[-1])]
     with databases() as database:
         for client in clients:
-            hazards = [setup(name, client) for name in names[: effort.pick(8, 2)]]
-            yield from lives(hazards, "hazard", SHARED[:1], database)
+            first = client == clients[0]
+            hazards = names[: effort.pick(8 if first else 2, 2)]
+            yield from lives([setup(name, client) for name in hazards], "hazard", SHARED[:1], database)
             its = [setup(name, client, remedy=f"recipe {RECIPES[name]}") for name in names[effort.pick(0, 1) :]]
-            its += [setup(name, client, remedy="recipe fork_safe_engine") for name in names[1 : effort.pick(8, 2)]]
+            # Who forks makes no difference to this one, and other pages try it with every driver.
+            its += [setup(name, client, remedy=PROTECT) for name in hazards[1:]]
             yield from lives(its, "remedy", [*OWN, ALIVE], database)
 
 
 @experiment("forkers-hook-dispose", uses=USES)
 def dispose(effort: Effort) -> Iterator[Arm]:
-    clients = ("psycopg2", "mysqlclient", "PyMySQL", "mysql-connector")[: effort.pick(4, 2)]
-    names = ("Pool, fork", "gunicorn --preload", "os.fork", "Celery prefork")[: effort.pick(4, 1)]
+    clients = ("psycopg2", "mysqlclient", "mysql-connector")[: effort.pick(3, 2)]
+    names = ("Pool, fork", "gunicorn --preload", "Celery prefork")[: effort.pick(3, 1)]
     with databases() as database:
         for remedy, role, check in (("dispose()", "hazard", DEAD), ("dispose(close=False)", "remedy", ALIVE)):
             its = [setup(name, client, remedy=remedy) for name in names for client in clients]
