@@ -22,18 +22,18 @@ def live(it: Setup, database: Database) -> Trial:
     """Run the forker ``it.server`` once. ``it.moment`` is what its parent does at import, or the start method it sets.
 
     Facts:
-        sharing: in the first lap, the largest number of processes that were answered over one connection.
+        on_one_connection: in the first lap, the largest number of processes that were answered over one.
         inherited: jobs of the first lap that went out over a connection which another process had opened;
             ``inherited_again``, those of the second lap in children that were not there in the first.
         errors_first: errors in the first lap.
-        starts: when the processes that do the jobs come to be; ``replaced``, how many of the second lap are new.
-        at_fork: which handlers of ``os.register_at_fork`` ran, in the parent or in every child.
-        after_fork: whether ``multiprocessing.util.register_after_fork`` ran in every child.
+        new_process: when the processes that do the jobs come to be; ``replaced``, how many of the second lap are new.
+        at_fork_handlers: which handlers of ``os.register_at_fork`` ran, in the parent or in every child.
+        register_after_fork: whether what ``multiprocessing.util`` was given by that name ran in every child.
         hook: the forker's own hook, if it ran exactly once in every child.
         hook_in_parent: how often it ran in the parent.
-        ends: how the children ended, and ``atexit``, whether their handlers ran.
+        children_end: how; and ``atexit``, whether their handlers ran.
         hand_over: what came of passing the engine to a child.
-        default: the start method of this Python.
+        default: the default start method of this Python.
     """
     method = it.moment.removeprefix(START_METHOD) if it.moment.startswith(START_METHOD) else ""
     settings = {
@@ -94,17 +94,17 @@ def _facts(rows: Sequence[Row], parent: int, there: Iterable[int]) -> dict[str, 
     hooked = Counter(row["pid"] for row in rows if row["event"] == "hook")
     once = bool(children) and all(hooked[pid] == 1 for pid in children)
     return {
-        "sharing": load.sharing(load.Answer(Outcome("right"), row["pid"], row["backend"]) for row in first),
+        "on_one_connection": load.sharing(load.Answer(Outcome("right"), row["pid"], row["backend"]) for row in first),
         "inherited": _inherited(first),
         "inherited_again": _inherited(row for row in again if row["pid"] not in pids),
         "errors_first": sum(row["outcome"]["kind"] == "error" for row in first),
-        "starts": _when(pids, later, parent, there),
+        "new_process": _when(pids, later, parent, there),
         "replaced": len(later - pids),
-        "at_fork": ", ".join(handlers) or "none",
-        "after_fork": ran("register_after_fork", children),
+        "at_fork_handlers": "all three" if len(handlers) == 3 else ", ".join(handlers) or "none",
+        "register_after_fork": ran("register_after_fork", children),
         "hook": next(row["name"] for row in rows if row["event"] == "hook") if once else "none",
         "hook_in_parent": hooked[parent],
-        "ends": ("ordinary exit" if at_the_end("finalised") else "os._exit") if children else "",
+        "children_end": ("ordinary exit" if at_the_end("finalised") else "os._exit") if children else "",
         "atexit": at_the_end("atexit"),
         "hand_over": next((row["said"] for row in rows if row["event"] == "hand over"), ""),
         "default": next((row["method"] for row in rows if row["event"] == "ready"), ""),

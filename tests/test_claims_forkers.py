@@ -11,6 +11,12 @@ def test_forkers_share_the_connection(evidence):
     assert "reproduced" == judge(evidence).kind
 
 
+@pytest.mark.claim("forkers-tls-makes-it-loud")
+def test_tls_makes_it_loud(evidence):
+    """Over TLS one of two children that share the connection fails, one job at a time; without TLS none does."""
+    assert "reproduced" == judge(evidence).kind
+
+
 @pytest.mark.claim("forkers-recipes-cure")
 def test_recipes_cure(evidence):
     """Each forker's recipe gives every child a connection of its own and leaves the parent's alive."""

@@ -39,8 +39,8 @@ USES = [*forkers.SOURCES, "recipes/fork_safe_engine.py"]
 POSTFORK = [f"recipes/{name}.py" for name in dict.fromkeys(RECIPES.values()) if name != "fork_safe_engine"]
 PROTECT = "recipe fork_safe_engine"
 CLEAN = Check("bad", "==", 0)
-SHARED = [Check("inherited", "==", 2), Check("sharing", "==", 2), CLEAN]
-OWN = [Check("inherited", "==", 0), Check("inherited_again", "==", 0), Check("sharing", "==", 1), CLEAN]
+SHARED = [Check("inherited", "==", 2), Check("on_one_connection", "==", 2), CLEAN]
+OWN = [Check("inherited", "==", 0), Check("inherited_again", "==", 0), Check("on_one_connection", "==", 1), CLEAN]
 ALIVE, DEAD = Check("parent", "==", "alive"), Check("parent", "==", "dead")
 Ask = Callable[[str], Database]
 
@@ -73,15 +73,20 @@ def databases() -> Iterator[Ask]:
 
 @experiment("forkers-share-the-connection", uses=USES)
 def share(effort: Effort) -> Iterator[Arm]:
-    loud = [Check("inherited", "==", 2), Check("errors_first", "==", 1), Check("wrong", "==", 0)]
     quiet = (*SPAWN, *OTHERS, *TIMERS) if effort.name == "record" else ("Process, spawn", "gunicorn", "RQ SimpleWorker")
     with databases() as database:
         yield from lives(map(setup, FORK[: effort.pick(11, 10)]), "hazard", SHARED, database)
-        yield from lives([setup(name, "PyMySQL") for name in FORK[: effort.pick(2, 0)]], "hazard", SHARED, database)
-        for client, count in (("PyMySQL", effort.pick(11, 1)), ("psycopg2", effort.pick(2, 1))):
-            its = [setup(name, client, tls=True) for name in FORK[:count]]
-            yield from lives(its, "hazard", loud, database)
         yield from lives(map(setup, quiet), "control", OWN, database)
+
+
+@experiment("forkers-tls-makes-it-loud", uses=USES)
+def loud(effort: Effort) -> Iterator[Arm]:
+    fails = [Check("inherited", "==", 2), Check("errors_first", "==", 1), Check("wrong", "==", 0)]
+    with databases() as database:
+        for client, count in (("PyMySQL", effort.pick(11, 1)), ("psycopg2", effort.pick(2, 1))):
+            yield from lives([setup(name, client, tls=True) for name in FORK[:count]], "hazard", fails, database)
+            plain = [setup(name, client) for name in FORK[: effort.pick(2, 1)]]
+            yield from lives(plain, "control", [*SHARED, Check("errors_first", "==", 0)], database)
 
 
 @experiment("forkers-recipes-cure", uses=[*USES, *POSTFORK])
@@ -112,10 +117,10 @@ def dispose(effort: Effort) -> Iterator[Arm]:
 
 @experiment("at-fork-handlers-run", uses=USES)
 def at_fork(effort: Effort) -> Iterator[Arm]:
-    everything = [Check("at_fork", "==", "before, after_in_parent, after_in_child")]
+    everything = [Check("at_fork_handlers", "==", "all three")]
     its = [name for name in FORK[: effort.pick(11, 10)] if name != "uwsgi"]
     with databases() as database:
-        yield from lives([setup("uwsgi")], "hazard", [Check("at_fork", "==", "none")], database)
+        yield from lives([setup("uwsgi")], "hazard", [Check("at_fork_handlers", "==", "none")], database)
         yield from lives(map(setup, its), "control", everything, database)
 
 
@@ -124,8 +129,8 @@ def after_fork(effort: Effort) -> Iterator[Arm]:
     not_its = [name for name in FORK if name.startswith(("os.fork", "gunicorn", "uwsgi", "RQ"))]
     its = [name for name in FORK[: effort.pick(11, 10)] if name not in not_its]
     with databases() as database:
-        yield from lives(map(setup, not_its), "hazard", [Check("after_fork", "==", False)], database)
-        yield from lives(map(setup, its), "control", [Check("after_fork", "==", True)], database)
+        yield from lives(map(setup, not_its), "hazard", [Check("register_after_fork", "==", False)], database)
+        yield from lives(map(setup, its), "control", [Check("register_after_fork", "==", True)], database)
 
 
 @experiment("forkers-respawn-inherits", uses=[*USES, *POSTFORK])
@@ -144,8 +149,8 @@ def respawn(effort: Effort) -> Iterator[Arm]:
 @experiment("celery-worker-process-init", uses=USES)
 def process_init(effort: Effort) -> Iterator[Arm]:
     once = [Check("hook", "==", "worker_process_init"), Check("hook_in_parent", "==", 0), Check("replaced", "==", 2)]
-    never = [Check("hook", "==", "none"), Check("hook_in_parent", "==", 0), Check("starts", "==", "never")]
-    here = [Check("hook", "==", "none"), Check("hook_in_parent", "==", 1), Check("starts", "==", "never")]
+    never = [Check("hook", "==", "none"), Check("hook_in_parent", "==", 0), Check("new_process", "==", "never")]
+    here = [Check("hook", "==", "none"), Check("hook_in_parent", "==", 1), Check("new_process", "==", "never")]
     with databases() as database:
         yield from lives([setup(name) for name in CELERY[:2]], "hazard", never, database)
         yield from lives([setup(CELERY[2])], "hazard", here, database)
