@@ -82,7 +82,7 @@ def watch(engine: Engine, *, strict: bool = False) -> Engine:
         for record in list(records):
             opening = record.info.get(_KEY)
             if opening and opening.pid != os.getpid() and record.dbapi_connection is not None:
-                # Never freed: with mysqlclient and mysql-connector the last reference says goodbye to the server.
+                # Never freed: with mysqlclient and mysql-connector the last reference ends the connection.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(record.dbapi_connection))
                 record.dbapi_connection = None
                 holder = opening.holder()

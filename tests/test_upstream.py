@@ -1,0 +1,87 @@
+"""The reports for other projects: each script shows what its report says, and nothing where the cause is taken out."""
+
+import contextlib
+import functools
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lab import components, databases
+from lab.databases import USER
+from lab.drivers import arguments, driver
+from lab.process import ROOT, environment
+
+FOLDER = ROOT / "docs" / "upstream"
+PAGE = (ROOT / "docs" / "upstream.md").read_text()
+GOES_ON = "the parent goes on"
+
+
+@pytest.fixture(scope="module")
+def database():
+    """A function from a driver's name to a running server for it, with TLS for those who ask for it."""
+    with contextlib.ExitStack() as stack:
+        start = functools.cache(lambda kind: stack.enter_context(databases.start(kind, tls=kind == "postgresql")))
+
+        def database_of(name):
+            try:
+                arguments(name, running := start(driver(name).database))
+            except components.Missing as missing:
+                pytest.skip(str(missing))
+            return running
+
+        yield database_of
+
+
+@pytest.mark.parametrize("script", ["sqlalchemy_close_false", "sqlalchemy_pid_guard"])
+@pytest.mark.parametrize("name", ["mysqlclient", "mysql-connector", "PyMySQL", "psycopg2", "psycopg", "pg8000"])
+def test_letting_go_ends_the_parents_connection_with_two_drivers(name, script, database):
+    """As reported to SQLAlchemy: with two drivers the parent's connection is gone, with the others it goes on."""
+    url = arguments(name, database(name))["url"]
+    done = _run((FOLDER / f"{script}.py").read_text(), url)
+
+    if name in ("mysqlclient", "mysql-connector"):
+        _is_reported(done)
+    else:
+        assert (0, GOES_ON) == (done.returncode, done.stdout.strip()), done.stderr
+
+
+DESTRUCTORS = {"mysqlclient": "mysqlclient_destructor", "mysql-connector": "mysql_connector_destructor"}
+
+
+@pytest.mark.parametrize("name", DESTRUCTORS)
+def test_a_destructor_ends_the_parents_connection(name, database):
+    """As reported to the drivers: the child's destructor does it; with the one line taken out, the parent goes on."""
+    script = (FOLDER / f"{DESTRUCTORS[name]}.py").read_text()
+    where = _where(database(name))
+
+    _is_reported(_run(script, *where))
+    kept = _run(script.replace("    del connection\n", ""), *where)
+    assert (0, GOES_ON) == (kept.returncode, kept.stdout.strip()), kept.stderr
+
+
+def test_pg8000_lets_an_ssl_error_through(database):
+    """As reported to pg8000: ssl.SSLError, and not the driver's own error, which a caller could catch as one."""
+    done = _run((FOLDER / "pg8000_ssl_error.py").read_text(), *_where(database("pg8000")))
+
+    _is_reported(done)
+    assert "caught" not in done.stdout
+
+
+def _where(running):
+    return "127.0.0.1", str(running.port), USER, running.name
+
+
+def _run(script, *where):
+    command = [sys.executable, "-c", script, *where]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+
+
+def _is_reported(done):
+    """It failed, with an error of the class that the page shows: the words are the client library's, and vary."""
+    raised = re.findall(r"^([\w.]+Error): ", done.stderr, re.MULTILINE)
+
+    assert done.returncode
+    assert raised
+    assert f"\n{raised[-1]}: " in PAGE, done.stderr
