@@ -43,7 +43,7 @@ def test_child_deadlocks_in_the_pool(evidence):
 
 @pytest.mark.claim("fork-child-deadlocks-first-connect")
 def test_child_deadlocks_in_the_first_connect(evidence):
-    """While a thread makes the first connection, a child waits for ever, or goes on with a dialect that knows nothing."""
+    """While a thread makes the first connection, a child waits for ever or has a dialect that knows nothing."""
     assert "reproduced" == judge(evidence).kind
 
 
@@ -116,4 +116,22 @@ def test_str_url_hides_password(evidence):
 @pytest.mark.claim("fork-warning-of-threads")
 def test_warning_of_threads(evidence):
     """Python 3.12's warning comes with a second thread, and is silent about a shared connection."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("fork-running-event-loop")
+def test_running_event_loop(evidence):
+    """A child that uses the async engine it inherited shares the connection or breaks it; a new engine does neither."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("fork-inherited-loop-is-of-no-use")
+def test_inherited_loop_is_of_no_use(evidence):
+    """A coroutine that goes on in the child has no running loop; asyncio.run has one."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("fork-shares-the-selector")
+def test_shares_the_selector(evidence):
+    """With asyncpg a collection in the child takes the parent's connection off the parent's own selector."""
     assert "reproduced" == judge(evidence).kind

@@ -142,7 +142,7 @@ def sessions(effort: Effort) -> Iterator[Arm]:
     with databases() as database:
         for name in DRIVERS[: effort.pick(len(DRIVERS), 2)]:
             for role, remedy, separate, checks in arms:
-                kind, trials = driver(name).database, effort.pick(5, 1)
+                kind, trials = driver(name).database, effort.pick(3, 1)
                 it = Setup(
                     kind, name, False, "os.fork", remedy, CHILDREN, 1, 1, "all checked in", "one after the other asks"
                 )
