@@ -8,7 +8,7 @@ from lab.evidence import Effort, arm, experiment, saw
 from lab.process import play
 from lab.shapes import Arm, Check, Outcome, Role, Setup, Survival, Tally, Trial
 
-USES = ["lab/scenes/locks.py", "recipes/fork_safe_engine.py"]
+USES = ["lab/scenes/locks.py", "lab/scenes/places.py", "recipes/fork_safe_engine.py"]
 HUNG, RIGHT = Check("child", "==", "hung"), Check("child", "==", "right")
 # Role, what the child does before it asks, what the parent did before, and what is to become of the child.
 Case = tuple[Role, str, str, Check]

@@ -175,7 +175,7 @@ def _trial(row: dict[str, Any]) -> Trial:
     """What the child and then the parent got.
 
     Facts: ``shared`` and ``used_shared``, whether what the child got from the pool, or inherited, is on the
-    parent's backend; ``kept``, of the two rows of the parent's transaction.
+    parent's backend, which ``child_on`` tells in words; ``kept``, of the two rows of the parent's transaction.
     """
     child, parent = row["child"], row["parent"]
     asked, used, identity = (child.get(step) or {} for step in ("ask", "use", "identity"))
@@ -183,6 +183,7 @@ def _trial(row: dict[str, Any]) -> Trial:
     facts |= {"child": asked.get("kind"), "shared": _same(asked, row["backend"])}
     facts |= {"used": used.get("kind"), "used_shared": _same(used, row["backend"])}
     facts |= {"inherited": identity.get("inherited"), "kept": row["kept"]}
+    facts["child_on"] = _place(asked or used, row["backend"])
     said = next((told["message"] for told in child.values() if isinstance(told, dict) and "message" in told), "")
     facts |= {"child_said": said, "child_error": said.partition(":")[0].rpartition(".")[2]}
     outcomes = [Outcome(it["kind"], it.get("message", "")) for it in (asked, used, parent) if it]
@@ -197,6 +198,14 @@ def _survival(row: dict[str, Any]) -> Survival:
         return Survival("alive" if row["kept"] == 2 else "transaction lost")
     # Where the pool replaced the connection without a word it is dead all the same.
     return Survival("alive" if row["backend"] in (None, parent["backend"]) else "dead")
+
+
+def _place(got: dict[str, Any], backend: int | None) -> str:
+    if not got:
+        return "has not asked"
+    if "backend" not in got:
+        return "gets no connection"
+    return "on the parent's connection" if got["backend"] == backend else "on its own"
 
 
 def _same(got: dict[str, Any], backend: int | None) -> bool | None:
