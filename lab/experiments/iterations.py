@@ -152,7 +152,7 @@ def _trial(it: Setup, database: Database, *, trace: bool = False, **program: Any
     if trace and components.find("strace"):
         got, calls = witnessed(SCENE, database.port, engine=engine, **program)
         over = {call.local for call in calls if call.pid == got["parent"]}
-        facts["child_sends"] = "; ".join(sent(calls, [got["rows"][0]["child"]], over)) or "nothing"
+        facts["child_sends"] = "; ".join(filter(None, sent(calls, [got["rows"][0]["child"]], over))) or "nothing"
     else:
         got = play(SCENE, engine=engine, **program)
     rows = got["rows"]
