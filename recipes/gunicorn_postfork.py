@@ -10,8 +10,9 @@ Not when: it does not; then every worker imports for itself, and the hook finds 
 Connection that the import holds: close it at the end of the import. A worker that collects it sends its ROLLBACK over
 the arbiter's socket, whatever was done to the pool.
 
-In ``gunicorn.conf.py``: ``from gunicorn_postfork import post_fork``. The application calls :func:`install`, imported
-from the same module under the same name. For an async engine either it or its ``sync_engine`` will do.
+In ``gunicorn.conf.py``: ``from gunicorn_postfork import post_fork``. The file has to lie where gunicorn is started, as
+``--chdir`` and ``--pythonpath`` count only later. The application calls :func:`install`, imported from the same module
+under the same name. For an async engine either it or its ``sync_engine`` will do.
 
 >>> from sqlalchemy import QueuePool, create_engine
 >>> engine = create_engine("sqlite://", poolclass=QueuePool)
