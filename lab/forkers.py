@@ -93,11 +93,11 @@ class Web(Running):
             threading.Thread(target=_get, args=[url], daemon=True).start()
 
     def replace(self) -> None:
-        if self.recycles:
-            done = [row["pid"] for row in self.report("job")]
-            self.server.wait_for_workers(CHILDREN, other_than=done)
-        else:
-            self.server.respawn()
+        # Not those that wait for requests: one may still be busy with its answer.
+        done = [row["pid"] for row in self.report("job")]
+        for pid in () if self.recycles else done:
+            os.kill(pid, signal.SIGKILL)
+        self.server.wait_for_workers(CHILDREN, other_than=done)
 
     def stop(self) -> None:
         os.kill(self.process.pid, self.quit)

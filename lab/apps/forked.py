@@ -132,6 +132,7 @@ os.register_at_fork(
     after_in_parent=lambda: note("after_in_parent"),
     after_in_child=lambda: note("after_in_child"),
 )
+# Kept, as the registry does not keep what it is given.
 registered = Farewell()
 util.register_after_fork(registered, lambda _: note("register_after_fork"))
 atexit.register(note, "atexit")
