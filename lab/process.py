@@ -184,16 +184,17 @@ def kept(
         process.wait()
 
 
-def play(module: str, *, under: Sequence[str | Path] = (), **arguments: object) -> dict:
+def play(module: str, *, under: Sequence[str | Path] = (), patience: float = 60, **arguments: object) -> dict:
     """Run ``module.main(**arguments)`` in an interpreter of its own and return the JSON object that it returns.
 
     Scenarios that fork run this way, so that the caller never forks with an engine open.
 
     Args:
         under: a command to run the interpreter under, as :func:`lab.trace.strace` gives one.
+        patience: the seconds within which it must answer.
 
     Raises:
-        LabError: it failed, or gave no answer within a minute; the message carries its last line.
+        LabError: it failed, or gave no answer in time; the message carries its last line.
     """
     with folder() as home:
         answer = home / "answer.json"
@@ -203,7 +204,7 @@ def play(module: str, *, under: Sequence[str | Path] = (), **arguments: object) 
         )
         command = [*under, sys.executable, "-c", script, json.dumps(arguments), answer]
         with kept(command, home, name=module.rpartition(".")[2]) as scene:
-            wait_until(lambda: not scene.running, f"the end of {module}", 60)
+            wait_until(lambda: not scene.running, f"the end of {module}", patience)
             if not answer.exists():
                 # Not its arguments: a URL among them may hold a password.
                 raise LabError(f"{module} failed: {scene.last_words()}")

@@ -257,4 +257,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", copy_evidence)
     app.setup_extension("figures")
     app.setup_extension("ledgers")
+    app.setup_extension("survivals")
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
