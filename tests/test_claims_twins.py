@@ -27,3 +27,9 @@ def test_fork_twins_tell_apart(evidence):
 def test_twins_cured_by_pre_ping(evidence):
     """A pre-ping cures each twin; after a fork the processes go on sharing one connection."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("recipes-cost-no-round-trip")
+def test_recipes_cost_no_round_trip(evidence):
+    """With every recipe a checkout sends the server what it sends without; a pre-ping and NullPool send more."""
+    assert "reproduced" == judge(evidence).kind
