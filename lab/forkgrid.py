@@ -146,7 +146,7 @@ def children_of(column: Column, moment: str) -> list[str]:
 
 def trials_of(effort: Effort, column: Column, moment: str, child: str) -> tuple[Trial, ...]:
     found = _grid(effort.pick(ALL, FEW), effort.pick(2, 1))[column]
-    if isinstance(found, Missing):
+    if isinstance(found, Exception):
         raise found
     # Each claim notes the versions of what it rests on, as if it had run alone.
     load(column.driver)
@@ -154,13 +154,14 @@ def trials_of(effort: Effort, column: Column, moment: str, child: str) -> tuple[
 
 
 @functools.cache
-def _grid(columns: Sequence[Column], trials: int) -> dict[Column, dict[tuple[str, str], list[Trial]] | Missing]:
+def _grid(columns: Sequence[Column], trials: int) -> dict[Column, dict[tuple[str, str], list[Trial]] | Exception]:
     """Play all of it, two columns at a time, and once per session, as many claims rest on it."""
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         kinds = dict.fromkeys((driver(column.driver).database, column.journal) for column in columns)
         started = {kind: _started(stack, *kind) for kind in kinds}
         tasks = {column: pool.submit(_played, column, started, trials) for column in columns}
-        return {column: task.result() for column, task in tasks.items()}
+        # What was missing or failed is kept too: every claim would try it again.
+        return {column: task.exception() or task.result() for column, task in tasks.items()}
 
 
 def _started(stack: contextlib.ExitStack, kind: str, journal: str) -> Database | Missing:
@@ -180,15 +181,12 @@ def _table(kind: str) -> str:
 
 def _played(
     column: Column, started: dict[tuple[str, str], Database | Missing], trials: int
-) -> dict[tuple[str, str], list[Trial]] | Missing:
+) -> dict[tuple[str, str], list[Trial]]:
     kind = driver(column.driver).database
     database = started[kind, column.journal]
-    try:
-        if isinstance(database, Missing):
-            raise database
-        engine = arguments(column.driver, database, tls=column.tls)
-    except Missing as missing:
-        return missing
+    if isinstance(database, Missing):
+        raise database
+    engine = arguments(column.driver, database, tls=column.tls)
     names = [(moment, name) for moment in (IDLE, TRANSACTION) for name in children_of(column, moment)] * trials
     rows = [(moment, CHILDREN[name]) for moment, name in names]
     scene = {"engine": engine, "question": QUESTION[kind], "loop": column.loop, "rows": rows}

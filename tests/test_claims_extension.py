@@ -714,3 +714,92 @@ def test_a_swim_lane_of_what_is_not_there(site, options, text):
     build = site.build("-W")
 
     assert (1, [("index.md:3", "claims.unknown", text)]) == (build.returncode, build.warnings)
+
+
+# ---- What becomes of a parent, as a grid
+
+
+def survivor(driver, act, *states, tls=False, journal="", role="hazard", **facts):
+    """An arm whose trials ended in *states*; "hangs" counts a hung request."""
+    database = f"sqlite, journal_mode={journal}" if journal else "postgresql"
+    setup = Setup(database, driver, tls, "os.fork", moment="checked in", child=act)
+    known = {"child": "not asked", "own": False, "says": "", "steps": f"{act}, os._exit", **facts}
+    trials = tuple(
+        Trial(Tally(hung=1), Survival("dead", "asleep"), known)
+        if state == "hangs"
+        else Trial(Tally(right=2), Survival(state, "it is gone" if state == "dead" else ""), known)
+        for state in states
+    )
+    name = f"{driver} {journal}{'TLS' if tls else 'plain'}: {act}"
+    check = Check(
+        "parent", "==" if role == "hazard" else "!=", states[0] if states and states[0] != "hangs" else "dead"
+    )
+    return Arm(name, role, setup, (check,), trials, "" if states else "psycopg is missing: apt it")
+
+
+SURVIVORS = [
+    survivor("psycopg", "dispose()", "dead", "dead"),
+    survivor("psycopg", "dispose()", "dead", "dead", tls=True),
+    survivor("asyncpg", "dispose()", "hangs"),
+    survivor("psycopg", "one query", "alive", "alive", child="right"),
+    survivor("psycopg", "one query", "dead", "alive", child="right", tls=True),
+    survivor("asyncpg", "one query", "alive", child="error", says="attached to a different loop"),
+    survivor("sqlite", "one query", "transaction lost", journal="WAL"),
+    survivor("PyMySQL", "one query"),
+]
+
+
+def survivals(site, content, claims="breaks", moment="checked in"):
+    site.write(
+        "index.md",
+        f"# Grid\n\n:::{{survival-grid}} {claims}\n:moment: {moment}\n:caption: What *became*\n{content}\n:::\n",
+    )
+    return site.build("-W")
+
+
+def test_a_grid_of_survivals(site):
+    """Each cell has a mark and a word, one line where plain and TLS agree, and a run to lead to."""
+    site.claim("breaks", *SURVIVORS)
+    build = survivals(site, "one query\ndispose()")
+    grid, _, runs = build.page().partition("</figure>")
+
+    assert (0, "") == (build.returncode, build.log)
+    rows = [re.findall(r"<t[hd]([^>]*)>(.*?)</t[hd]>", row, re.DOTALL) for row in grid.split("<tr")[2:]]
+    assert ["the child …", "psycopg", "asyncpg", "sqlite WAL", "PyMySQL"] == re.findall(
+        r'<th scope="col">(.*?)</th>', grid
+    )
+    assert [
+        [
+            "one query",
+            "cell-error: plain ✓ alive TLS ✗ dead 1 of 2, ✓ alive 1 of 2",
+            "cell-half: ◐ child fails",
+            "cell-wrong: ✗ lost",
+            "cell-not-run: – not run",
+        ],
+        ["dispose()", "cell-error: ✗ dead", "cell-hung: ∞ hangs", "–", "–"],
+    ] == [[f"{named(attributes)}{bare(text)}" for attributes, text in row] for row in rows]
+    assert 'title="plain: it is gone · TLS: it is gone"' in html.unescape(grid)
+    targets = re.findall(r'href="#(run-[^"]*)"', grid)
+    assert 6 == len(targets) == len(set(targets))
+    assert [] == [target for target in targets if f'id="{target}"' not in runs]
+    assert "dispose() → os._exit" in bare(runs)
+    assert 'href="evidence/breaks.json"' in runs
+
+
+def test_a_grid_of_survivals_is_complete(site):
+    """A row that the evidence has and the page does not, or the other way round, fails the build."""
+    site.claim("breaks", *SURVIVORS)
+    build = survivals(site, "one query\nsomething else")
+
+    text = "rows: 'dispose()', 'something else' in the evidence or in the content, not in both"
+    assert (1, [("index.md:3", "claims.unknown", text)]) == (build.returncode, build.warnings)
+
+
+def test_a_grid_of_survivals_of_several_claims(site):
+    """An arm that several claims rest on is shown once, with the run of the first."""
+    site.claim("breaks", *SURVIVORS[:3])
+    site.claim("again", *SURVIVORS[:3])
+    build = survivals(site, "dispose()", "again breaks")
+
+    assert (0, "") == (build.returncode, build.log)
+    assert 'href="evidence/again.json"' in build.page() and 'href="evidence/breaks.json"' not in build.page()

@@ -105,7 +105,7 @@ def _cell(moment: str, row: str, column: str, arms: dict[str, tuple[Arm, str]]) 
     told = [f"{socket}: {_told(arm)}".lstrip(": ") for socket, (arm, _) in arms.items() if _told(arm)]
     anchor = element("a", *(element("span", line) for line in lines), href=f"#{_id(moment, column, row)}")
     colour = f"cell-{STATES[worst][1] if worst else 'not-run'}"
-    return element("td", anchor, classes=[colour], title="\n".join(told))
+    return element("td", anchor, classes=[colour], title=" · ".join(told))
 
 
 def _told(arm: Arm) -> str:
