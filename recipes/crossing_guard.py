@@ -9,7 +9,7 @@ its parent's socket raises no error in either.
 Use it when: you want to know whether that is it, or to be told if it ever comes back. With ``strict``, also when
 nothing may go wrong meanwhile: the child starts with an empty pool, and to a Session or Connection that its parent held
 at the fork the connection is, in the child, lost: using it raises PendingRollbackError, ending it sends nothing.
-Not when: you look for what speaks past SQLAlchemy, with a driver's cursor; it is not seen.
+Not when: you look for what speaks past SQLAlchemy; a driver's own cursor is not seen, nor a driver's destructor.
 
 Call :func:`watch` right after ``create_engine``, for an async engine as well. The logger is called "crossing_guard".
 

@@ -25,12 +25,15 @@ CROSSINGS = {
 ENDINGS = {
     "closed Session": ("a Session in a transaction", "close()"),
     "dispose()": ("everything checked in", "dispose()"),
+    "dispose(close=False)": ("everything checked in", "dispose(close=False), then collects"),
 }
 NO_CROSSING = {
     "no use": ("everything checked in", "nothing"),
     "an engine of its own": ("everything checked in", "one query with an engine of its own"),
 }
 CASES = {**CROSSINGS, **ENDINGS, **NO_CROSSING}
+# Their destructors end the connection, and the pool's events are not asked.
+FORGETFUL = ("mysqlclient", "mysql-connector")
 # What an event loop's drivers are tried with.
 IN_A_LOOP = ("pooled checkout", "held Connection", "no use")
 
@@ -57,12 +60,13 @@ def prevents(effort: Effort) -> Iterator[Arm]:
     harm = {"collected Session": "transaction lost", "closed Session": "transaction lost", "dispose()": "dead"}
     with _played(effort.pick(3, 1)) as played:
         for name in NETWORK_DRIVERS if effort.name == "record" else ("psycopg2", "mysqlclient"):
-            for case, state in harm.items():
+            harms = {**harm, "dispose(close=False)": "dead"} if name in FORGETFUL else harm
+            for case, state in harms.items():
                 run = functools.partial(played, name, case, "off")
                 yield arm(
                     f"{name}, {case}, off", "hazard", _setup(name, case, "none"), [Check("parent", "==", state)], run
                 )
-            for case in (*harm, "held Connection"):
+            for case in (*harms, "held Connection"):
                 it = _setup(name, case, "crossing_guard, strict")
                 child = "error" if case == "held Connection" else "right"
                 checks = [Check("parent", "==", "alive"), Check(child, "==", 1)]

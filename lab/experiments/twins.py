@@ -36,8 +36,8 @@ FORKS = ("fork, a child disposes", "fork, each asks, TLS")
 
 @experiment("fork-twins-tell-apart", seeds=["F2"], uses=USES)
 def tell_apart(effort: Effort) -> Iterator[Arm]:
-    """Facts: ``shared_backend``, whether one backend was seen from two process ids; ``words``, whether every message of a
-    twin is one that a crossed fork gives, too, with the same driver.
+    """Facts: ``shared_backend``, whether one backend was seen from two process ids; ``words``, whether all that a twin
+    says is what a crossed fork says, too, with the same driver.
     """
     with _stage() as played:
         for name in _drivers():

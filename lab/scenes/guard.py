@@ -141,12 +141,18 @@ def _dispose(engine: Engine, database: str) -> None:
     engine.dispose()
 
 
+def _let_go(engine: Engine, database: str) -> None:
+    engine.dispose(close=False)
+    gc.collect()
+
+
 SYNC: dict[str, tuple[Callable[..., None], Callable[..., None], Callable[..., None]]] = {
     "pooled checkout": (_ask, _ask, _ask),
     "held Connection": (_hold, _use_held, _use_held),
     "collected Session": (_write, _collect, _write_more),
     "closed Session": (_write, _close_session, _write_more),
     "dispose()": (_ask, _dispose, _ask),
+    "dispose(close=False)": (_ask, _let_go, _ask),
     "no use": (_ask, _nothing, _ask),
     "an engine of its own": (_ask, _own_engine, _ask),
 }
