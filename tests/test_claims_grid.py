@@ -138,3 +138,10 @@ def test_descriptor_in_a_transaction(evidence):
 def test_sqlite(evidence):
     """A child's rollback removes the journal of the parent's SQLite transaction, whose lock holds all the same."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("fork-ordinary-exit-by-release")
+def test_by_release(evidence):
+    """With SQLAlchemy 2.0 an ordinary exit of the child rolls back the parent's transaction; with 2.1 it does not."""
+    assert "reproduced" == judge(evidence).kind
+    assert ["2.0"] == sorted({trial.facts["sqlalchemy"][:3] for trial in evidence.arms[0].trials})
