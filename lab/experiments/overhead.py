@@ -13,7 +13,7 @@ from lab.drivers import arguments, driver
 from lab.evidence import Effort, arm, experiment
 from lab.process import play
 from lab.relay import Relay
-from lab.scenes.overhead import WAYS
+from lab.scenes.overhead import WARM_UP, WAYS
 from lab.shapes import Arm, Check, Setup, Trial
 
 SCENE = "lab.scenes.overhead"
@@ -68,7 +68,9 @@ def cost(effort: Effort) -> Iterator[Arm]:
 
 def _facts(name: str, database: Database, effort: Effort) -> dict[str, Trial]:
     sent = bytes_sent(name, database, 20)
-    facts: dict[str, dict[str, float]] = {way: {"more_bytes": sent[way] - sent["bare engine"]} for way in WAYS}
+    facts: dict[str, dict[str, float]] = {
+        way: {"more_bytes": round(sent[way] - sent["bare engine"], 1)} for way in WAYS
+    }
     if effort.name == "record":
         rounds = cpu(name, database, 31, 60)
         for way in WAYS:
@@ -78,7 +80,7 @@ def _facts(name: str, database: Database, effort: Effort) -> dict[str, Trial]:
 
 
 def bytes_sent(name: str, database: Database, checkouts: int) -> dict[str, float]:
-    """What each way sends to the server per checkout, in bytes; the warm-up and its connection are counted, too."""
+    """What each way sends to the server per checkout, in bytes; those of the warm-up are counted as well."""
     with contextlib.ExitStack() as stack:
         relays = {}
         for way in WAYS:
@@ -88,7 +90,7 @@ def bytes_sent(name: str, database: Database, checkouts: int) -> dict[str, float
             way: arguments(name, dataclasses.replace(database, port=relay.port)) for way, relay in relays.items()
         }
         play(SCENE, engines=engines, rounds=1, checkouts=checkouts)
-        return {way: relay.sent / checkouts for way, relay in relays.items()}
+        return {way: relay.sent / (WARM_UP + checkouts) for way, relay in relays.items()}
 
 
 def cpu(name: str, database: Database, rounds: int, checkouts: int) -> list[dict[str, float]]:

@@ -67,7 +67,10 @@ def pre_ping(effort: Effort) -> Iterator[Arm]:
             for cause in (*FORKS, "fork, each asks")[-effort.pick(3, 1) :]:
                 it = _setup(name, cause, "pool_pre_ping=True")
                 run = _trials(played, name, cause, effort, pre_ping=True)
-                yield arm(f"{name}, {cause}, pre-ping", "hazard", it, [Check("shared_backend", "==", True)], run)
+                checks = [Check("shared_backend", "==", True)]
+                if cause == "fork, each asks":
+                    checks += [Check("shared_to_the_end", "==", True), Check("error", "==", 0)]
+                yield arm(f"{name}, {cause}, pre-ping", "hazard", it, checks, run)
 
 
 def _drivers() -> list[str]:
@@ -98,7 +101,9 @@ def _trial(rows: Sequence[dict[str, Any]], cause: str, said: set[str]) -> Trial:
     for pid, backend in (row["seen"] for row in rows):
         if backend:
             pids.setdefault(backend, set()).add(pid)
+    last = {row["seen"][0]: row["seen"][1] for row in rows}
     facts: dict[str, Any] = {"shared_backend": any(len(some) > 1 for some in pids.values())}
+    facts["shared_to_the_end"] = len(set(last.values())) == 1
     parent = [row["outcome"] for row in rows if row["who"] == "parent"]
     survival = None
     if parent:

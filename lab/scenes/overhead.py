@@ -14,6 +14,7 @@ from recipes.fork_safe_engine import protect
 from recipes.rq_postfork import install
 
 QUESTION = text("select 1")
+WARM_UP = 20
 
 
 def _bare(**arguments: Any) -> Engine:
@@ -48,7 +49,7 @@ def main(engines: Mapping[str, Mapping[str, Any]], rounds: int, checkouts: int) 
     """
     pools = {way: make(**engines[way]) for way, make in WAYS.items()}
     for engine in pools.values():
-        _ask(engine, 20)
+        _ask(engine, WARM_UP)
     gc.collect()
     # Whose garbage is collected during whose turn is chance.
     gc.disable()
