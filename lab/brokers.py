@@ -12,21 +12,28 @@ from lab import components
 from lab.process import kept
 
 
-def celery_settings(home: Path) -> dict[str, Any]:
-    """Settings of Celery for a broker that needs no server: messages are files below *home*.
+def celery_settings(home: Path, out: str = "messages") -> dict[str, Any]:
+    """Settings of Celery for a broker that needs no server: messages are files below *home*, new ones in *out*.
 
+    A sender writes elsewhere than a worker reads, and calls :func:`deliver`.
     https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.filesystem.html
     """
-    messages, control = home / "messages", home / "control"
-    for path in (messages, control):
+    messages, written, control = home / "messages", home / out, home / "control"
+    for path in (messages, written, control):
         path.mkdir(exist_ok=True)
-    folders = {"data_folder_in": messages, "data_folder_out": messages, "control_folder": control}
+    folders = {"data_folder_in": messages, "data_folder_out": written, "control_folder": control}
     return {
         "broker_url": "filesystem://",
         "broker_transport_options": {name: str(path) for name, path in folders.items()} | {"polling_interval": 0.05},
         "task_ignore_result": True,
         "worker_prefetch_multiplier": 1,
     }
+
+
+def deliver(home: Path, out: str) -> None:
+    """Hand over whole messages: kombu 5.7 reads a file that it finds empty, and the worker dies of it."""
+    for path in sorted((home / out).iterdir()):
+        path.rename(home / "messages" / path.name)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lab import servers
-from lab.brokers import celery_settings, redis
+from lab.brokers import celery_settings, deliver, redis
 from lab.evidence import saw
 from lab.process import Kept, folder, kept, wait_until
 
@@ -110,9 +110,10 @@ class Celery(Running):
         from celery import Celery as App
 
         with App("producer", set_as_current=False) as app:
-            app.conf.update(celery_settings(self.home))
+            app.conf.update(celery_settings(self.home, "sent"))
             for nonce in nonces:
                 app.send_task("job", args=[lap, nonce])
+        deliver(self.home, "sent")
 
 
 @dataclass(frozen=True)
