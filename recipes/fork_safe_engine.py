@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: 0BSD
-# Recipe: fork_safe_engine, version 1 (Forks, Threads and Sessions, /docs/recipes/#fork-safe-engine)
+# Recipe: fork_safe_engine, version 2 (Forks, Threads and Sessions, /docs/recipes/#fork-safe-engine)
 """Make an engine safe to inherit: a forked child opens connections of its own and leaves its parent's alone.
 
 Problem: a connection that is in the pool when a process forks is one socket with two owners. The child must not use
-it, must not close it, and with some drivers must not even forget it: mysqlclient and mysql-connector say goodbye to the
-server, on the parent's socket, when the last reference goes. ``Engine.dispose(close=False)`` alone does just that.
+it, must not close it, and with some drivers must not even forget it: with mysqlclient, mysql-connector, MariaDB Connector and
+asyncpg the parent's connection ends when the last reference goes. ``Engine.dispose(close=False)`` alone lets it go.
 
 Use it when: processes fork with the engine in place, whoever forks them (uWSGI, gunicorn ``--preload``,
 multiprocessing, Celery), and the parent may go on using its connections.
 Not when: the child is to go on with a Session or Connection that was checked out before the fork. Nothing repairs that.
+Nor does it help against locks: connect once and call ``configure_mappers()`` before the first thread starts, or a child
+that is forked while a thread does either waits for ever, or has a dialect that was never set up.
 
 How: where the forker runs Python's at-fork handlers, the child gets an empty pool at once. Where it does not (uWSGI by
 default), the first checkout in the child notices. Either way the inherited connections are given one reference that is
 never dropped, so that no destructor runs, not even at interpreter exit.
 
-Call :func:`protect` right after ``create_engine``:
+Call :func:`protect` right after ``create_engine``, for an async engine on its ``sync_engine``:
 
 >>> import os
 >>> from sqlalchemy import QueuePool, create_engine, text
@@ -32,8 +34,9 @@ Call :func:`protect` right after ``create_engine``:
 >>> engine.pool.checkedin()
 1
 
-Tested with SQLAlchemy 2.0 and 2.1 on CPython 3.11 and newer, with psycopg2, psycopg, pg8000, PyMySQL, mysqlclient and
-mysql-connector. The checkout guard follows the idea of SQLAlchemy's own, which lets go of the connection:
+Tested with SQLAlchemy 2.0 and 2.1 on CPython 3.11 and newer, with psycopg2, psycopg, pg8000, asyncpg, PyMySQL,
+mysqlclient, mysql-connector, MariaDB Connector and asyncmy. The checkout guard follows the idea of SQLAlchemy's own,
+which lets go of the connection:
 https://docs.sqlalchemy.org/en/21/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork
 """
 
