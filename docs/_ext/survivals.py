@@ -88,24 +88,30 @@ def _said(arm: Arm) -> tuple[str, str]:
     if arm.not_run:
         return "– not run", ""
     seen = Counter(state(trial) for trial in arm.trials)
-    counted = len(seen) > 1
-    words = [
-        f"{STATES[word][0]}\u00a0{word}{f' {n} of {len(arm.trials)}' if counted else ''}" for word, n in seen.items()
-    ]
-    return ", ".join(words), max(seen, key=list(STATES).index)
+    worst = max(seen, key=list(STATES).index)
+    counted = f" {seen[worst]} of {len(arm.trials)}" if len(seen) > 1 else ""
+    return f"{STATES[worst][0]} {worst}{counted}".replace(" ", "\u00a0"), worst
 
 
 def _cell(moment: str, row: str, column: str, arms: dict[str, tuple[Arm, str]]) -> nodes.Node:
     if not arms:
         return element("td", "–", title="does not apply")
-    said = {socket: _said(arm) for socket, (arm, _) in arms.items()}
+    said = {socket: _said(arm) for socket, (arm, _) in sorted(arms.items(), key=_plain_first)}
     words = list(dict.fromkeys(text for text, _ in said.values()))
     lines = words if len(words) == 1 else [f"{socket} {text}" for socket, (text, _) in said.items()]
     worst = max((kind for _, kind in said.values()), key=["", *STATES].index)
-    told = [f"{socket}: {_told(arm)}".lstrip(": ") for socket, (arm, _) in arms.items() if _told(arm)]
+    told = [
+        f"{socket}: {_told(arm)}".lstrip(": ")
+        for socket, (arm, _) in sorted(arms.items(), key=_plain_first)
+        if _told(arm)
+    ]
     anchor = element("a", *(element("span", line) for line in lines), href=f"#{_id(moment, column, row)}")
     colour = f"cell-{STATES[worst][1] if worst else 'not-run'}"
     return element("td", anchor, classes=[colour], title=" · ".join(told))
+
+
+def _plain_first(item: tuple[str, Any]) -> bool:
+    return item[0] == "TLS"
 
 
 def _told(arm: Arm) -> str:
@@ -122,9 +128,9 @@ def _list(moment: str, column: str, rows: Sequence[tuple[str, dict[str, tuple[Ar
 
 
 def _lines(moment: str, column: str, row: str, arms: dict[str, tuple[Arm, str]]) -> Iterable[list[nodes.Node]]:
-    for socket, (arm, claim) in arms.items():
+    for nth, (socket, (arm, claim)) in enumerate(sorted(arms.items(), key=_plain_first)):
         name = element("th", row, scope="row")
-        if socket == next(iter(arms)):
+        if nth == 0:
             name["ids"].append(_id(moment, column, row))
         if steps := {trial.facts.get("steps", "") for trial in arm.trials} - {""}:
             name += element("div", " → ".join(steps.pop().split(", ")), classes=["steps"])

@@ -66,6 +66,12 @@ def session_given_up(effort: Effort) -> Iterator[Arm]:
     yield from cells(effort, "remedy", ["Session given up, recipe multiprocessing_postfork"], SERVED, TRANSACTION)
 
 
+@experiment("fork-postfork-recipe-spares-transaction", uses=RECIPES)
+def postfork_recipe(effort: Effort) -> Iterator[Arm]:
+    yield from cells(effort, "hazard", ["session.close()"], HARMED, TRANSACTION, network)
+    yield from cells(effort, "remedy", ["Session dropped, recipe multiprocessing_postfork"], SERVED, TRANSACTION)
+
+
 @experiment("fork-descriptor-spares-transaction", uses=USES)
 def descriptor_in_a_transaction(effort: Effort) -> Iterator[Arm]:
     children = ["descriptor closed", "/dev/null over descriptor", "Session dropped, /dev/null"]
@@ -73,13 +79,13 @@ def descriptor_in_a_transaction(effort: Effort) -> Iterator[Arm]:
     yield from cells(effort, "remedy", children, SERVED, TRANSACTION)
 
 
-@experiment("fork-sqlite-journal", uses=USES)
+@experiment("fork-sqlite-journal", uses=RECIPES)
 def sqlite(effort: Effort) -> Iterator[Arm]:
     def journal(name: str) -> Callable[[Column], bool]:
         return lambda column: column.journal == name
 
     held, both = Check("lock", "==", "held"), Check("kept", "==", 2)
-    closes = ["session.close()", "Session dropped, collect"]
+    closes = ["session.close()", "session.close(), recipe fork_safe_engine", "Session dropped, collect"]
     yield from cells(effort, "hazard", closes, [*KILLED, held, both], TRANSACTION, journal("DELETE"))
     yield from cells(
         effort, "control", ["leaves by os._exit", "dispose()"], [*ALIVE, held], TRANSACTION, journal("DELETE")

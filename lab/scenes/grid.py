@@ -1,8 +1,8 @@
 """A process with one connection forks a child that does one thing and ends; then the process uses its connection again.
 
 Each row is played by a process of its own, forked from an interpreter that holds nothing, with an engine of its own.
-Nothing is left to chance: the child is gone before its parent goes on, and it collects garbage when told to, or when it
-ends the ordinary way, and never else.
+Nothing is left to chance: the child is gone before its parent goes on, and garbage is collected when a step says so, or
+when a child ends the ordinary way, and never else.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ def main(
 
 
 def _row(moment: str, steps: Sequence[str], tell: Callable[..., None]) -> None:
+    # A collection at another moment changes the order in which a later one frees things, and so, it seems, whether
+    # mysql-connector shuts a socket or finds it closed.
+    gc.disable()
     app.loop = asyncio.new_event_loop() if app.async_ else None
     app.engine = _engine()
     for step in steps:
@@ -140,7 +143,6 @@ def _fork(steps: Sequence[str]) -> dict[str, Any]:
     pid = os.fork()
     if not pid:
         os.close(reader)
-        gc.disable()
         if app.loop:
             app.parents_loop, app.loop = app.loop, asyncio.new_event_loop()
         did = [{"step": step, **_attempt(STEPS[step])} for step in steps[:-1] if step in STEPS]
