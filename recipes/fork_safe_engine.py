@@ -3,8 +3,8 @@
 """Make an engine safe to inherit: a forked child opens connections of its own and leaves its parent's alone.
 
 Problem: a connection that is in the pool when a process forks is one socket with two owners. The child must not use
-it, must not close it, and with some drivers must not even forget it: with mysqlclient, mysql-connector, MariaDB Connector and
-asyncpg the parent's connection ends when the last reference goes. ``Engine.dispose(close=False)`` alone lets it go.
+it, must not close it, and with some drivers must not even forget it: mysqlclient, mysql-connector, MariaDB Connector
+and asyncpg end the parent's connection when the last reference goes. ``Engine.dispose(close=False)`` alone lets it go.
 
 Use it when: processes fork with the engine in place, whoever forks them (uWSGI, gunicorn ``--preload``,
 multiprocessing, Celery), and the parent may go on using its connections.
