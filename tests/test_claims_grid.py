@@ -142,3 +142,9 @@ def test_by_release(evidence):
     """With SQLAlchemy 2.0 an ordinary exit of the child rolls back the parent's transaction; with 2.1 it does not."""
     assert "reproduced" == judge(evidence).kind
     assert ["2.0"] == sorted({trial.facts["sqlalchemy"][:3] for trial in evidence.arms[0].trials})
+
+
+@pytest.mark.claim("fork-postfork-recipe-spares-transaction")
+def test_postfork_recipe_in_a_transaction(evidence):
+    """The recipe multiprocessing_postfork keeps the pool, and not the connection of a Session that the child drops."""
+    assert "depends" == judge(evidence).kind
