@@ -80,7 +80,7 @@ class EvidenceGrid(Figure):
             for name, row in table.items()
         ]
         legend = "; ".join(_legend(name) for name in shown)
-        head = [" ".join(down), *(columns if across else map(_legend, shown))]
+        head = [", ".join(map(exhibit.field_words, down)), *(columns if across else map(_legend, shown))]
         label = self.options.get("caption", "Evidence")
         links = exhibit.joined((link(evidence.claim, "claim", evidence.claim) for evidence in found), ", ")
         told = f"In each cell: {legend}. " if across else ""
@@ -204,7 +204,7 @@ def heading(arm: Arm, names: Sequence[str]) -> str:
     """Name a row or a column by what the setup says under *names*."""
     own = {"arm": arm.name, "role": arm.role}
     words = (own[name] if name in own else _setting(name, getattr(arm.setup, name)) for name in names)
-    return " ".join(filter(None, words)) or ("plain" if list(names) == ["tls"] else f"no {' or '.join(names)}")
+    return ", ".join(filter(None, words)) or ("plain" if list(names) == ["tls"] else f"no {' or '.join(names)}")
 
 
 def evidence_for(place: Any, claim: str) -> Evidence | None:
