@@ -59,7 +59,7 @@ def test_an_unknown_driver_is_one_line():
     with pytest.raises(LabError) as raised:
         drivers.driver("psycopg4")
 
-    assert f"no driver 'psycopg4'; known: {', '.join(drivers.DRIVERS)}" == str(raised.value)
+    assert f"no driver 'psycopg4'; known: {', '.join(drivers.ALL_DRIVERS)}" == str(raised.value)
 
 
 def test_an_unknown_claim_is_one_line(place):

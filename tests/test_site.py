@@ -1,5 +1,6 @@
 """The built site, read by a parser and used in a browser."""
 
+import contextlib
 import gzip
 import http.server
 import re
@@ -119,7 +120,9 @@ class Gzipping(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        # A browser that leaves a page hangs up on what it had asked for.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(body)
 
     def log_message(self, *args):
         pass

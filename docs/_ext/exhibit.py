@@ -30,6 +30,11 @@ _FIELDS = {
     "hung": "hung requests",
     "first_bad": "first bad request",
     "parent": "the parent's connection",
+    "server": "who forks",
+    "moment": "at the fork",
+    "child": "the child",
+    "at_fork_handlers": "os.register_at_fork",
+    "register_after_fork": "multiprocessing.util.register_after_fork",
 }
 
 
