@@ -55,8 +55,8 @@ def start_empty(*engines: Engine) -> None:
     """Call it in a forked child: give each of *engines* a new pool and leave the inherited connections alone."""
     for engine in engines:
         engine = getattr(engine, "sync_engine", engine)
-        # One reference too many, for ever: mysqlclient and mysql-connector would otherwise end the parent's
-        # connection when the inherited pool is dropped or the child exits.
+        # One reference too many, for ever: mysqlclient, mysql-connector, MariaDB Connector and asyncpg would otherwise
+        # end the parent's connection when the inherited pool is dropped, or the child exits.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine.pool))
         engine.dispose(close=False)
 
