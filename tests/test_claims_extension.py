@@ -612,8 +612,8 @@ def test_a_grid_of_several_things_by_column(site):
 
     assert [
         ["remedy", "psycopg"],
-        ["none", "cell-wrong: 6 / 20, 1 w, 4 e, 1 h 3.5 (2–5)"],
-        ["lazy", "cell-right: 0 / 20 never"],
+        ["none", "cell-wrong: 6 / 20, 1 w, 4 e, 1 h first bad request: 3.5 (2–5)"],
+        ["lazy", "cell-right: 0 / 20 first bad request: never"],
     ] == cells(build)
 
 

@@ -242,7 +242,12 @@ def _cell(arms: Sequence[Arm], shown: Sequence[str]) -> nodes.Node:
         kind = ["cell-not-run"] if arms else []
         return element("td", "not run" if arms else "–", classes=kind, title=arms[0].not_run if arms else "")
     trials = [trial for arm in ran for trial in arm.trials]
-    lines = [element("div", _line(trials, name, ran[0].name)) for name in shown]
+    # Counts and states speak for themselves; beside them, a bare "1" or "yes" would not.
+    plain = ("tally", "parent") if len(shown) > 1 else shown
+    labels = ["" if name in plain else f"{exhibit.field_words(name)}: " for name in shown]
+    lines = [
+        element("div", label + _line(trials, name, ran[0].name)) for label, name in zip(labels, shown, strict=True)
+    ]
     top = exhibit.messages(trials).most_common(1)
     return element("td", *lines, classes=_colour(trials, shown), title=top[0][0] if top else "")
 
