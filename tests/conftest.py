@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from lab.components import Missing
+from lab.databases import Database, start
+from lab.drivers import arguments, driver
 from lab.evidence import GATE, experiments, load
 from lab.judge import judge, swap
 from lab.shapes import Evidence
@@ -31,6 +36,23 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
         pytest.skip("; ".join(sorted({arm.not_run for arm in found.arms if arm.not_run})))
     assert verdict != judge(swap(found)), "hazard and remedy are not told apart"
     return found
+
+
+@pytest.fixture(scope="module")
+def database(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Database]]:
+    """A function from the name of a driver to a running server for it, with TLS if the module's ``TLS`` names it."""
+    tls = getattr(request.module, "TLS", ())
+    with contextlib.ExitStack() as stack:
+        started = functools.cache(lambda kind: stack.enter_context(start(kind, tls=kind in tls)))
+
+        def database_of(name: str) -> Database:
+            try:
+                arguments(name, running := started(driver(name).database))
+            except Missing as missing:
+                pytest.skip(str(missing))
+            return running
+
+        yield database_of
 
 
 @pytest.hookimpl(wrapper=True)

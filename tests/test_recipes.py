@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from lab import components, databases, load, trials
-from lab.drivers import QUESTION, arguments, driver
+from lab import load, trials
+from lab.drivers import QUESTION, arguments
 from lab.process import ROOT, LabError, environment, folder, play, wait_until
 from lab.procfs import state
 from lab.servers import uwsgi
@@ -28,22 +28,6 @@ FRAMEWORKS = {"sqlalchemy", "uwsgidecorators", "celery"}
 SQLALCHEMY = {"newest": "", "oldest": str(ROOT / ".venv" / "oldest")}
 
 named = functools.partial(pytest.mark.parametrize, ids=lambda it: getattr(it, "name", None))
-
-
-@pytest.fixture(scope="module")
-def database():
-    """A function from the name of a driver to a running server for it."""
-    with contextlib.ExitStack() as stack:
-        start = functools.cache(lambda kind: stack.enter_context(databases.start(kind)))
-
-        def database_of(name):
-            try:
-                arguments(name, running := start(driver(name).database))
-            except components.Missing as missing:
-                pytest.skip(str(missing))
-            return running
-
-        yield database_of
 
 
 @named("recipe", RECIPES)

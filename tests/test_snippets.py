@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from lab.databases import start
-from lab.drivers import arguments, driver
+from lab.drivers import arguments
 from lab.process import ROOT, environment
 
 PROGRAM = """
@@ -34,12 +33,11 @@ ask()
 
 @pytest.mark.parametrize("name", ["psycopg2", "psycopg", "PyMySQL"])
 @pytest.mark.parametrize(("case", "processes"), [("fork", [2]), ("twin", [1, 1])])
-def test_the_two_minute_test(name, case, processes):
+def test_the_two_minute_test(name, case, processes, database):
     """One backend from two process ids is a crossed connection; a backend for each process is none."""
-    with start(driver(name).database) as database:
-        script = ROOT / "docs" / "snippets" / "two_minute_test.py"
-        command = [sys.executable, "-u", "-c", PROGRAM, arguments(name, database)["url"], str(script), case]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    script = ROOT / "docs" / "snippets" / "two_minute_test.py"
+    command = [sys.executable, "-u", "-c", PROGRAM, arguments(name, database(name))["url"], str(script), case]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
 
     seen = re.findall(r"^process (\d+), backend (\d+)$", done.stdout, re.MULTILINE)
     users = {backend: {pid for pid, other in seen if other == backend} for _, backend in seen}

@@ -1,37 +1,20 @@
 """The reports for other projects: each script shows what its report says, and nothing where the cause is taken out."""
 
-import contextlib
-import functools
 import re
 import subprocess
 import sys
 
 import pytest
 
-from lab import components, databases
 from lab.databases import USER
-from lab.drivers import arguments, driver
+from lab.drivers import arguments
 from lab.process import ROOT, environment
 
 FOLDER = ROOT / "docs" / "upstream"
 PAGE = (ROOT / "docs" / "upstream.md").read_text()
 GOES_ON = "the parent goes on"
-
-
-@pytest.fixture(scope="module")
-def database():
-    """A function from a driver's name to a running server for it, with TLS for those who ask for it."""
-    with contextlib.ExitStack() as stack:
-        start = functools.cache(lambda kind: stack.enter_context(databases.start(kind, tls=kind == "postgresql")))
-
-        def database_of(name):
-            try:
-                arguments(name, running := start(driver(name).database))
-            except components.Missing as missing:
-                pytest.skip(str(missing))
-            return running
-
-        yield database_of
+# Which of the databases take TLS too.
+TLS = ("postgresql",)
 
 
 @pytest.mark.parametrize("script", ["sqlalchemy_close_false", "sqlalchemy_pid_guard"])
