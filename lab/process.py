@@ -67,14 +67,16 @@ def folder(owner: int | None = None) -> Iterator[Path]:
     Raises:
         LabError: the temporary folder of this machine cannot be written.
     """
+    path = remover = None
     try:
-        path = Path(tempfile.mkdtemp(prefix="lab-"))
-        if owner is not None:
-            os.chown(path, owner, -1)
-    except OSError as problem:
-        raise LabError(f"no private folder: {problem.strerror}; set TMPDIR to a place that can be written") from None
-    remover = None
-    try:
+        try:
+            path = Path(tempfile.mkdtemp(prefix="lab-"))
+            if owner is not None:
+                os.chown(path, owner, -1)
+        except OSError as problem:
+            raise LabError(
+                f"no private folder: {problem.strerror}; set TMPDIR to a place that can be written"
+            ) from None
         # Its input ends with this process, whatever ends that, and with the keepers of what lives in the folder.
         remover = subprocess.Popen(
             ["sh", "-c", 'read -r _; rm -rf "$0"', path],
@@ -90,7 +92,7 @@ def folder(owner: int | None = None) -> Iterator[Path]:
         if remover:
             remover.stdin.close()
             remover.wait()
-        else:
+        elif path:
             shutil.rmtree(path, ignore_errors=True)
 
 

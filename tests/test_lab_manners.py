@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from leftovers import nothing_is_left, processes, somewhere
 
 from lab import components
-from lab.process import environment, wait_until
+from lab.process import environment, folder, wait_until
 
 # What is started, and how it is known among processes.
 SERVERS = {
@@ -175,3 +176,17 @@ def _are_free(ports):
     for port in ports:
         with socket.create_server(("127.0.0.1", port)):
             pass
+
+
+def test_nothing_survives_an_end_before_the_folder_is_ready(place, monkeypatch):
+    """A folder goes again when its user is interrupted between making it and getting it."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(os, "chown", interrupted)
+
+    with pytest.raises(KeyboardInterrupt), folder(os.getuid()):
+        pass
+    nothing_is_left(place)
