@@ -1,6 +1,7 @@
 """Who forks, when, with which hook, and what the children inherit."""
 
 import pytest
+from verdicts import depends_as_on_file
 
 from lab.judge import judge
 
@@ -26,12 +27,7 @@ def test_recipes_cure(evidence):
 @pytest.mark.claim("forkers-hook-dispose")
 def test_dispose_in_the_hook(evidence):
     """In the forker's hook dispose() ends the parent's connection; close=False spares it, but not with two drivers."""
-    verdict = judge(evidence)
-    assert "depends" == verdict.kind
-    forgetful = ("mysqlclient", "mysql-connector")
-    assert {arm.name for arm in evidence.arms if arm.role == "remedy" and arm.setup.driver in forgetful} == set(
-        verdict.on
-    )
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("at-fork-handlers-run")

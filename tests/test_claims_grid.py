@@ -1,8 +1,8 @@
 """The driver grid: what a forked child does, and what becomes of its parent's connection or open transaction."""
 
 import pytest
+from verdicts import depends_as_on_file
 
-from lab.evidence import load
 from lab.judge import judge
 
 
@@ -15,13 +15,13 @@ def test_dispose(evidence):
 @pytest.mark.claim("fork-close-false-spares-parent")
 def test_close_false(evidence):
     """``dispose(close=False)`` spares the parent until the child collects garbage; then it depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-ordinary-exit-spares-parent")
 def test_ordinary_exit(evidence):
     """Whether a child that ends the ordinary way spares the parent depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-old-pool-kept")
@@ -33,13 +33,13 @@ def test_old_pool_kept(evidence):
 @pytest.mark.claim("fork-old-pool-kept-until-exit")
 def test_old_pool_kept_until_exit(evidence):
     """An ordinary exit frees the kept pool after all, and then it depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-new-engine-in-child")
 def test_new_engine(evidence):
     """Whether a new engine in place of the inherited one spares the parent depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-gc-freeze-before")
@@ -51,13 +51,13 @@ def test_gc_freeze(evidence):
 @pytest.mark.claim("fork-pid-guard-spares-parent")
 def test_pid_guard(evidence):
     """Whether the documented guard by process id spares the parent depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-descriptor-closed")
 def test_descriptor_closed(evidence):
     """A child that closes the inherited descriptor loses, with some drivers, its own next connection."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-descriptor-dev-null")
@@ -99,7 +99,7 @@ def test_session_close(evidence):
 @pytest.mark.claim("fork-session-dropped-spares-transaction")
 def test_session_dropped(evidence):
     """Whether the parent's transaction survives that the child frees the Session depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-open-transaction-is-not-the-pools")
@@ -111,7 +111,7 @@ def test_not_the_pools(evidence):
 @pytest.mark.claim("fork-ordinary-exit-spares-transaction")
 def test_ordinary_exit_in_a_transaction(evidence):
     """Whether the parent's transaction survives an ordinary exit of the child depends on the driver."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-safe-engine-spares-transaction")
@@ -129,7 +129,7 @@ def test_session_given_up(evidence):
 @pytest.mark.claim("fork-descriptor-spares-transaction")
 def test_descriptor_in_a_transaction(evidence):
     """Taking the descriptor away spares a transaction on a server, but not always one of SQLite."""
-    _depends_as_on_file(evidence)
+    depends_as_on_file(evidence)
 
 
 @pytest.mark.claim("fork-sqlite-journal")
@@ -148,14 +148,4 @@ def test_by_release(evidence):
 @pytest.mark.claim("fork-postfork-recipe-spares-transaction")
 def test_postfork_recipe_in_a_transaction(evidence):
     """The recipe multiprocessing_postfork keeps the pool, and not the connection of a Session that the child drops."""
-    _depends_as_on_file(evidence)
-
-
-def _depends_as_on_file(evidence):
-    """It depends on those arms on which the record depends, as far as they could be run here."""
-    ran = {arm.name for arm in evidence.arms if not arm.not_run}
-    expected = set(judge(load(evidence.claim)).on) & ran
-    verdict = judge(evidence)
-
-    assert ("depends" if expected else "reproduced") == verdict.kind
-    assert expected == set(verdict.on)
+    depends_as_on_file(evidence)

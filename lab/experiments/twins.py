@@ -89,11 +89,18 @@ def _trials(played: Callable, name: str, cause: str, effort: Effort, *, pre_ping
     def run() -> Iterator[Trial]:
         load(name)
         kind = ALL_DRIVERS[name].database
+        if _lacks_tls(kind, cause):
+            components.need("postgresql-tls")
+        forks = [] if pre_ping else [fork for fork in FORKS if not _lacks_tls(kind, fork)]
         for trial in range(effort.pick(2, 1)):
-            said = {m for fork in FORKS if not pre_ping for m in _messages(played(kind, fork, False, trial)[name])}
+            said = {message for fork in forks for message in _messages(played(kind, fork, False, trial)[name])}
             yield _trial(played(kind, cause, pre_ping, trial)[name], cause, said)
 
     return run
+
+
+def _lacks_tls(kind: str, cause: str) -> bool:
+    return cause.endswith("TLS") and kind == "postgresql" and not components.find("postgresql-tls")
 
 
 def _trial(rows: Sequence[dict[str, Any]], cause: str, said: set[str]) -> Trial:
