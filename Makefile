@@ -32,11 +32,15 @@ evidence: setup  ## run experiments in full and record what they show; CLAIM=id 
 lock: export UV_PYTHON_DOWNLOADS = never
 lock: COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 $(UPGRADE)
 lock: OLDEST = "SQLAlchemy==2.0.31; python_version < '3.14'" "SQLAlchemy==2.0.44; python_version >= '3.14'"
+# The oldest that the recipes name, and the two between which Flask began to tear down before a stream.
+lock: FLASKS = 2.3.3 3.1.1 3.1.2
 lock: setup  ## pin what pyproject.toml asks for; UPGRADE=--upgrade for the newest
 	@$(COMPILE) pyproject.toml -o requirements.lock
 	@$(COMPILE) --group compiled -o requirements-compiled.lock
+	@$(COMPILE) --group apache -o requirements-apache.lock
 	@echo uv | $(COMPILE) --no-annotate - -o requirements-uv.lock
 	@printf '%s\n' $(OLDEST) | $(COMPILE) --no-annotate --no-deps - -o requirements-oldest.lock
+	@for flask in $(FLASKS); do echo "Flask==$$flask" | $(COMPILE) --no-annotate --no-deps -; done > requirements-flask.lock
 
 clean:  ## delete what was built; the next build starts afresh
 	@rm -rf _build

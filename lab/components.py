@@ -166,6 +166,10 @@ def _chromium() -> Path | None:
     return which("chromium", "google-chrome") or next(reversed(downloaded), None)
 
 
+def _apache() -> Path | None:
+    return which("apache2", "httpd") if which("apxs", "apxs2") else None
+
+
 def _compiler() -> Path | None:
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     pkg_config = which("pkg-config")
@@ -188,6 +192,10 @@ COMPONENTS = (
     Component("mariadb", ("mariadb-server-core", "mariadb-client-core"), "the experiments with MariaDB", _mariadb),
     Component("strace", ("strace",), "the traces behind the swim lanes", lambda: which("strace")),
     Component("nginx", ("nginx",), "the experiments behind a proxy", lambda: which("nginx"), version_flag="-v"),
+    # These two bring the server without its service, and what mod_wsgi is compiled against.
+    Component(
+        "apache", ("apache2-bin", "apache2-dev"), "the experiments with Apache and mod_wsgi", _apache, version_flag="-v"
+    ),
     Component("redis", ("redis-server",), "the experiments with RQ", lambda: which("redis-server", "valkey-server")),
     Component("wrk", ("wrk",), "the runs under heavy load", lambda: which("wrk")),
     Component("chromium", ("chromium",), "the tests of the site in a browser", _chromium),

@@ -151,8 +151,12 @@ def _essence(node: object) -> object:
 
 def _versions_of(arms: Iterable[Arm]) -> dict[str, str]:
     setups = [arm.setup for arm in arms if not arm.not_run]
-    named = {name for setup in setups for name in (setup.database, setup.driver, *setup.server.split(" + "))}
+    named = {name for setup in setups for name in _parts(setup)}
     return {name: version for name, version in sorted(_versions.items()) if name in named | {"Python", "SQLAlchemy"}}
+
+
+def _parts(setup: Setup) -> list[str]:
+    return [setup.database, setup.driver, *setup.server.split(" + "), *setup.framework.split(" + ")]
 
 
 def _machine() -> dict[str, object]:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,9 @@ PYTHON = VENV / "bin" / "python"
 UV_LOCK = ROOT / "requirements-uv.lock"
 LOCK = ROOT / "requirements.lock"
 OLDEST_LOCK = ROOT / "requirements-oldest.lock"
+FLASK_LOCK = ROOT / "requirements-flask.lock"
 COMPILED_LOCK = ROOT / "requirements-compiled.lock"
+APACHE_LOCK = ROOT / "requirements-apache.lock"
 OLDEST_PYTHON = (3, 11)
 CHECK = "python3 -m lab.setup --check"
 
@@ -90,7 +93,8 @@ def make_ready() -> int:
     place = f"{sys.implementation.cache_tag} {sys.base_prefix} {ROOT}"
     if not PYTHON.exists():
         (VENV / "setup-python").unlink(missing_ok=True)
-    once("python", place + "".join(lock.read_text() for lock in (UV_LOCK, LOCK, OLDEST_LOCK)), _make_venv)
+    locks = (UV_LOCK, LOCK, OLDEST_LOCK, FLASK_LOCK)
+    once("python", place + "".join(lock.read_text() for lock in locks), _make_venv)
     components = _components()
     notes = []
     names = sorted({package for component in components.missing() for package in component.packages})
@@ -98,7 +102,9 @@ def make_ready() -> int:
         notes.append(once("packages", " ".join(names), lambda: _install_packages(names)))
         components.look_again()
     if components.find("compiler"):
-        notes.append(once("compiled", COMPILED_LOCK.read_text(), _compile))
+        notes.append(_compile("compiled", COMPILED_LOCK, "uWSGI, mysqlclient and MariaDB Connector"))
+        if components.find("apache"):
+            notes.append(_compile("apache", APACHE_LOCK, "mod_wsgi"))
     notes = [*filter(None, notes), *_told(components)]
     for note in notes:
         print(note, file=sys.stderr)
@@ -156,9 +162,21 @@ def _make_venv() -> str:
         if installed.returncode:
             hint = "is there a network, or an index that pip is told of?"
             raise Failure(f"cannot install {lock.name} ({hint}): {_last_words(installed)}")
+    for version, entry in flasks().items():
+        one = VENV / f"flask-{version}.lock"
+        one.write_text(entry)
+        installed = _install(one, "--no-deps", "--target", VENV / "flask" / version)
+        if installed.returncode:
+            raise Failure(f"cannot install Flask {version}: {_last_words(installed)}")
     # A wheel that has yet to unpack itself does so here, where being interrupted means to start again.
     _components().find("postgresql")
     return ""
+
+
+def flasks() -> dict[str, str]:
+    """The releases of Flask that stand apart, each with its own part of their lock: no environment can hold two."""
+    entries = re.split(r"\n(?=\S)", FLASK_LOCK.read_text())
+    return {re.match(r"flask==(\S+)", entry)[1]: entry for entry in entries}
 
 
 def _install_packages(names: Sequence[str]) -> str:
@@ -177,10 +195,12 @@ def _install_packages(names: Sequence[str]) -> str:
     return _note("not all system packages could be installed", done, "packages")
 
 
-def _compile() -> str:
-    _say("compiling uWSGI, mysqlclient and MariaDB Connector")
-    done = _install(COMPILED_LOCK)
-    return _note("uWSGI, mysqlclient and MariaDB Connector are left out, they do not compile", done, "compiled")
+def _compile(step: str, lock: Path, what: str) -> str:
+    def compile() -> str:
+        _say(f"compiling {what}")
+        return _note(f"left out, as it does not compile: {what}", _install(lock, "--no-cache-dir"), step)
+
+    return once(step, lock.read_text(), compile)
 
 
 def _note(what: str, done: subprocess.CompletedProcess[str], step: str) -> str:

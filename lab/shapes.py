@@ -21,7 +21,9 @@ VerdictKind = Literal["reproduced", "refuted", "depends", "not run"]
 class Setup:
     """What was set up. Empty fields do not apply to the experiment.
 
-    ``server`` is whoever forks, ``moment`` what the parent was doing when it happened, ``child`` what the child does.
+    ``server`` is whoever forks or serves, ``moment`` what the parent was doing when it happened, ``child`` what the
+    child does. For what is read: ``isolation`` is the transaction's, ``held`` says whether something keeps the object,
+    ``read`` how it is read. For requests: ``framework`` is what the application is written for, ``request`` its kind.
     """
 
     database: str = ""
@@ -34,6 +36,11 @@ class Setup:
     concurrency: int = 0
     moment: str = ""
     child: str = ""
+    isolation: str = ""
+    held: str = ""
+    read: str = ""
+    framework: str = ""
+    request: str = ""
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_ci_fails_on_what_is_missing(monkeypatch, capsys, tmp_path, ci, code):
     monkeypatch.setenv("CI", ci)
     monkeypatch.setattr(setup, "VENV", tmp_path)
     for step in ("_make_venv", "_compile"):
-        monkeypatch.setattr(setup, step, str)
+        monkeypatch.setattr(setup, step, lambda *_: "")
     monkeypatch.setattr(setup, "_install_packages", lambda names: "")
     monkeypatch.setattr(components, "missing", lambda: [strace])
 
