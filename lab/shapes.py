@@ -23,7 +23,8 @@ class Setup:
 
     ``server`` is whoever forks or serves, ``moment`` what the parent was doing when it happened, ``child`` what the
     child does. For what is read: ``isolation`` is the transaction's, ``held`` says whether something keeps the object,
-    ``read`` how it is read. For requests: ``framework`` is what the application is written for, ``request`` its kind.
+    ``read`` how it is read. For requests: ``framework`` is what the application is written for, ``request`` its kind;
+    ``mode`` is the server's, and each of ``workers`` processes has so many ``threads``.
     """
 
     database: str = ""
@@ -41,6 +42,8 @@ class Setup:
     read: str = ""
     framework: str = ""
     request: str = ""
+    mode: str = ""
+    threads: int = 0
 
 
 @dataclass(frozen=True)

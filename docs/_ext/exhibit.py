@@ -123,9 +123,14 @@ def machine_line(evidence: Evidence) -> str:
 
 def setup_words(setup: Setup) -> list[str]:
     words = [setup.server, setup.database, setup.driver, "TLS" if setup.tls else ""]
-    words += [setup.isolation, setup.held, setup.read, setup.framework, setup.request]
+    words += [setup.mode, setup.isolation, setup.held, setup.read, setup.framework, setup.request]
     words += [setup.moment, setup.child, setup.remedy]
-    counts = {"workers": setup.workers, "requests": setup.requests, "at a time": setup.concurrency}
+    counts = {
+        "workers": setup.workers,
+        "threads each": setup.threads,
+        "requests": setup.requests,
+        "at a time": setup.concurrency,
+    }
     return [*filter(None, words), *(f"{count} {name}" for name, count in counts.items() if count)]
 
 
