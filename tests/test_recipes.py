@@ -24,7 +24,7 @@ from recipes.__main__ import recipes
 
 RECIPES = list(recipes().values())
 MODULES = [recipe for recipe in RECIPES if recipe.path.suffix == ".py"]
-FRAMEWORKS = {"sqlalchemy", "uwsgidecorators", "celery"}
+FRAMEWORKS = {"sqlalchemy", "uwsgidecorators", "celery", "flask", "fastapi", "starlette"}
 SQLALCHEMY = {"newest": "", "oldest": str(ROOT / ".venv" / "oldest")}
 
 named = functools.partial(pytest.mark.parametrize, ids=lambda it: getattr(it, "name", None))
