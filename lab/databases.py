@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,22 +77,36 @@ def postgresql(*, tls: bool = False) -> Iterator[Database]:
     with folder(user) as home, contextlib.ExitStack() as stack:
         binaries = _readable(binaries, home)
         data = home / "data"
-        _run([binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"], home, user)
-        settings = {"fsync": "off", "dynamic_shared_memory_type": "mmap", "lc_messages": "C", "log_line_prefix": ""}
+        run_tool([binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"], home, user)
+        settings = {}
         if tls:
             certificate, key = _certificate(home, user)
-            settings |= {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
-        options = [f"--{name}={value}" for name, value in settings.items()]
+            settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+        database = serve_postgresql(stack, binaries, data, home, settings)
+        evidence.saw("postgresql", database.version)
+        yield database
 
-        def command(port: int) -> list[str | Path]:
-            place = [f"--unix_socket_directories={home}", "--listen_addresses=127.0.0.1", f"--port={port}"]
-            return [binaries / "postgres", "-D", data, *place, *options]
 
-        server, port = _on_a_free_port(stack, command, home, "PostgreSQL", signal.SIGQUIT, "ready to accept", user)
-        ask = _or_last_words(server, _postgresql_question(home, port))
-        version = ask("show server_version")[0][0].split()[0]
-        evidence.saw("postgresql", version)
-        yield Database("postgresql", version, port, "postgres", tls, server, ask)
+def serve_postgresql(
+    stack: contextlib.ExitStack, binaries: Path, data: Path, home: Path, settings: Mapping[str, str] = {}
+) -> Database:
+    """Start PostgreSQL over the cluster in *data*, until *stack* is left; sockets and log lie in *home*.
+
+    Raises:
+        LabError: it does not start.
+    """
+    lean = {"fsync": "off", "dynamic_shared_memory_type": "mmap", "lc_messages": "C", "log_line_prefix": ""}
+    options = [f"--{name}={value}" for name, value in {**lean, **settings}.items()]
+
+    def command(port: int) -> list[str | Path]:
+        place = [f"--unix_socket_directories={home}", "--listen_addresses=127.0.0.1", f"--port={port}"]
+        return [binaries / "postgres", "-D", data, *place, *options]
+
+    user = unprivileged()
+    server, port = _on_a_free_port(stack, command, home, "PostgreSQL", signal.SIGQUIT, "ready to accept", user)
+    ask = _or_last_words(server, _postgresql_question(home, port))
+    version = ask("show server_version")[0][0].split()[0]
+    return Database("postgresql", version, port, "postgres", "ssl" in settings, server, ask)
 
 
 @contextlib.contextmanager
@@ -108,7 +122,7 @@ def mariadb(*, tls: bool = False) -> Iterator[Database]:
     user = unprivileged()
     with folder(user) as home, contextlib.ExitStack() as stack:
         data = home / "data"
-        _run(
+        run_tool(
             [
                 install,
                 "--no-defaults",
@@ -220,7 +234,12 @@ def _on_a_free_port(
     raise LabError(f"{name} does not start: the port was taken, {tries} times in a row")
 
 
-def _run(command: Sequence[str | Path], home: Path, user: int | None) -> None:
+def run_tool(command: Sequence[str | Path], home: Path, user: int | None) -> None:
+    """Run a program that ends by itself, as *user*.
+
+    Raises:
+        LabError: it failed, with the cause that it named.
+    """
     name = Path(command[0]).name
     # A killed initdb leaves shared memory behind; one that is asked to stop ends its step and cleans up.
     with kept(command, home, name=name, user=user, stop=signal.SIGTERM) as tool:
