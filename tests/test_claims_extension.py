@@ -1,51 +1,17 @@
 """The Sphinx extension for claims, in small sites of its own: what it shows, and when it makes a build fail."""
 
 import html
-import importlib
-import json
-import multiprocessing
 import re
-import sys
-import warnings
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from sphinx.application import builtin_extensions
-from sphinx.cmd.build import main as sphinx
+from small_sites import bare, import_all, small_site
 
-from lab import evidence as lab_evidence
 from lab import swimlane
-from lab.shapes import Arm, Check, Evidence, Setup, Survival, Tally, Trial
+from lab.shapes import Arm, Check, Setup, Survival, Tally, Trial
 
 # A build in a fork starts in no time, and changes nothing here. Nothing else uses this process meanwhile.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-FORKS = multiprocessing.get_context("fork")
-
-ROOT = Path(__file__).resolve().parents[1]
-
-CONF = f"""
-import json, sys
-from pathlib import Path
-
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "docs" / "_ext")!r}]
-from lab import evidence
-
-here = Path(__file__).parent
-evidence.ROOT, evidence.FOLDER = here, here / "evidence"
-known = {{
-    claim: evidence.Experiment(claim, tuple(seeds), None, (here / "experiment.py",))
-    for claim, seeds in json.loads((here / "experiments.json").read_text()).items()
-}}
-evidence.experiments = lambda: known
-
-project, language = "Small site", "en_GB"
-extensions = ["myst_parser", "claims"]
-exclude_patterns = ["_build"]
-myst_enable_extensions = ["colon_fence"]
-html_theme, html_permalinks, html_use_index = "basic", False, False
-claims_sources = "sources.toml"
-"""
 
 SOURCES = """
 [[document]]
@@ -91,90 +57,16 @@ GUESS = arm("guess", "remedy", BROKEN, remedy="guess")
 ABSENT = arm("lazy, MySQLdb", "remedy", (), driver="MySQLdb", remedy="lazy", not_run="MySQLdb is missing: apt it")
 
 
-@dataclass
-class Site:
-    """A folder with pages and evidence, and builds of it."""
-
-    folder: Path
-
-    def claim(self, claim, *arms, seeds=(), digest=""):
-        """Register an experiment, and put what it recorded on file; without *arms* nothing is."""
-        path = self.folder / "experiments.json"
-        known = json.loads(path.read_text())
-        path.write_text(json.dumps(known | {claim: seeds}))
-        if arms:
-            digest = digest or lab_evidence.digest([self.folder / "experiment.py"])
-            machine = {"cores": 2, "kernel": "6.1", "system": "Debian"}
-            lab_evidence.save(Evidence(claim, arms, {"Python": "3.99"}, machine, "2026-11-21", digest))
-
-    def write(self, name, text):
-        (self.folder / name).write_text(text)
-
-    def state(self, claim, sentence="It breaks.", options="", page="index.md"):
-        path = self.folder / page
-        text = path.read_text() if path.exists() else f"# {page}\n"
-        path.write_text(f"{text}\n:::{{claim}} {claim}\n{options}{sentence}\n:::\n")
-
-    def build(self, *options):
-        output, log = self.folder / "_build", self.folder / "log"
-        arguments = ["-q", "-w", str(log), "-n", "-b", "dirhtml", *options, str(self.folder), str(output)]
-        process = FORKS.Process(target=run, args=(arguments,))
-        process.start()
-        process.join(120)
-        return Build(process.exitcode, log.read_text(), output)
-
-
-def run(arguments):
-    warnings.resetwarnings()
-    sys.exit(sphinx(arguments))
-
-
-def bare(text):
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", text))).strip()
-
-
-@dataclass
-class Build:
-    """How a build ended, what it warned of, and its pages."""
-
-    returncode: int
-    log: str
-    output: Path
-
-    @property
-    def warnings(self):
-        """File, line, kind and text of each."""
-        found = re.findall(r"^(?:.*/)?(\S+?):(\d*):? WARNING: (.*) \[(\S+)\]$", self.log, re.MULTILINE)
-        return [(f"{file}:{line}", kind, text) for file, line, text, kind in found]
-
-    def page(self, name=""):
-        return (self.output / name / "index.html").read_text()
-
-    def text(self, name=""):
-        return bare(self.page(name))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def imported():
-    """Import once what every build would."""
-    for name in (*builtin_extensions, "myst_parser.sphinx_ext.main"):
-        importlib.import_module(name)
-
-
-def small_site(folder, patch):
-    patch.setattr(lab_evidence, "ROOT", folder)
-    patch.setattr(lab_evidence, "FOLDER", folder / "evidence")
-    site = Site(folder)
-    site.write("conf.py", CONF)
-    site.write("experiments.json", "{}")
-    site.write("experiment.py", "answer = 42\n")
-    site.write("sources.toml", SOURCES)
-    return site
+    import_all()
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    return small_site(tmp_path, monkeypatch)
+    site = small_site(tmp_path, monkeypatch)
+    site.write("sources.toml", SOURCES)
+    return site
 
 
 # ---- What fails a build
@@ -513,6 +405,7 @@ def facts(tmp_path_factory):
     """One build of a page with all of them."""
     with pytest.MonkeyPatch.context() as patch:
         site = small_site(tmp_path_factory.mktemp("facts"), patch)
+        site.write("sources.toml", SOURCES)
         busy = Trial(Tally(1990), facts={"stuck": 0, "pool": "QueuePool"})
         site.claim("breaks", PREFORK, replace(LAZY, trials=(busy, replace(busy, tally=Tally(2010)))), ABSENT)
     site.write("index.md", "# Facts\n\n" + "\n".join(f"- {{fact}}`breaks/{path}`" for path in FACTS) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -12,18 +11,11 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from exhibit import element, link
 from figures import Figure, Unknown
+from runs import absent, cell, colour, listed, marked, run_id, trials, worst
 from sphinx.application import Sphinx
 
 from lab.shapes import Arm, Evidence, Trial
 
-# Mark and word, never colour alone; from good to bad.
-STATES = {
-    "alive": ("✓", "right"),
-    "child fails": ("◐", "half"),
-    "dead": ("✗", "error"),
-    "hangs": ("∞", "hung"),
-    "lost": ("✗", "wrong"),
-}
 Runs = dict[str, dict[str, dict[str, tuple[Arm, str]]]]
 
 
@@ -86,28 +78,25 @@ def state(trial: Trial) -> str:
 def _said(arm: Arm) -> tuple[str, str]:
     """What a cell says of an arm, and the worst state in it."""
     if arm.not_run:
-        return "– not run", ""
+        return "– not run".replace(" ", "\u00a0"), ""
     seen = Counter(state(trial) for trial in arm.trials)
-    worst = max(seen, key=list(STATES).index)
-    counted = f" {seen[worst]} of {len(arm.trials)}" if len(seen) > 1 else ""
-    return f"{STATES[worst][0]} {worst}{counted}".replace(" ", "\u00a0"), worst
+    bad = worst(seen)
+    return marked(bad, seen[bad], len(arm.trials)), bad
 
 
 def _cell(moment: str, row: str, column: str, arms: dict[str, tuple[Arm, str]]) -> nodes.Node:
     if not arms:
-        return element("td", "–", title="does not apply")
+        return absent()
     said = {socket: _said(arm) for socket, (arm, _) in sorted(arms.items(), key=_plain_first)}
     words = list(dict.fromkeys(text for text, _ in said.values()))
     lines = words if len(words) == 1 else [f"{socket} {text}" for socket, (text, _) in said.items()]
-    worst = max((kind for _, kind in said.values()), key=["", *STATES].index)
     told = [
         f"{socket}: {_told(arm)}".lstrip(": ")
         for socket, (arm, _) in sorted(arms.items(), key=_plain_first)
         if _told(arm)
     ]
-    anchor = element("a", *(element("span", line) for line in lines), href=f"#{_id(moment, column, row)}")
-    colour = f"cell-{STATES[worst][1] if worst else 'not-run'}"
-    return element("td", anchor, classes=[colour], title=" · ".join(told))
+    kind = colour(worst(kind for _, kind in said.values()), "not-run")
+    return cell(lines, kind, run_id(moment, column, row), " · ".join(told))
 
 
 def _plain_first(item: tuple[str, Any]) -> bool:
@@ -124,26 +113,25 @@ def _list(moment: str, column: str, rows: Sequence[tuple[str, dict[str, tuple[Ar
     body = [line for row, arms in rows for line in _lines(moment, column, row, arms)]
     head = ["the child …", "socket", "the parent, word for word", "the child's own questions", "run"]
     label = f"{column}, {moment}: the runs"
-    return element("details", element("summary", label), exhibit.table(head, body, label))
+    return listed(head, body, label)
 
 
 def _lines(moment: str, column: str, row: str, arms: dict[str, tuple[Arm, str]]) -> Iterable[list[nodes.Node]]:
     for nth, (socket, (arm, claim)) in enumerate(sorted(arms.items(), key=_plain_first)):
         name = element("th", row, scope="row")
         if nth == 0:
-            name["ids"].append(_id(moment, column, row))
+            name["ids"].append(run_id(moment, column, row))
         if steps := {trial.facts.get("steps", "") for trial in arm.trials} - {""}:
             name += element("div", " → ".join(steps.pop().split(", ")), classes=["steps"])
         parent = [element("div", _said(arm)[0])]
         parent += [element("div", element("code", text)) for text in exhibit.messages(arm.trials)]
         if kept := sorted({trial.facts["kept"] for trial in arm.trials if "kept" in trial.facts}):
             parent.append(element("div", f"rows kept: {exhibit.word(kept)} of 2"))
-        trials = f"{len(arm.trials)} {'trial' if len(arm.trials) == 1 else 'trials'}, "
         cells = [
             [socket],
             [arm.not_run] if arm.not_run else parent,
             _childs(arm),
-            [trials, link(claim, "evidence", claim)],
+            [f"{trials(len(arm.trials))}, ", link(claim, "evidence", claim)],
         ]
         yield [name, *(element("td", *cell) for cell in cells)]
 
@@ -160,10 +148,6 @@ def _childs(arm: Arm) -> list[nodes.Node]:
         )
         lines += [element("div", element("code", says))] if says else []
     return lines
-
-
-def _id(*words: str) -> str:
-    return "run-" + re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
