@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,6 @@ LoadModule authz_core_module "{modules}/mod_authz_core.so"
 LoadModule wsgi_module "{wsgi}"
 {pool}
 KeepAlive Off
-WSGIPythonHome "{python}"
 WSGIPythonPath "{path}"
 WSGISocketPrefix "{home}/wsgi"
 WSGIRestrictEmbedded {restrict}
@@ -105,6 +105,7 @@ def apache(
     module = components.python_module("mod_wsgi", "apache").__path__[0]
     (wsgi,) = Path(module, "server").glob("mod_wsgi*.so")
     user = unprivileged()
+    path = f"{ROOT}:{sysconfig.get_path('purelib')}"
     with folder(user) as home, contextlib.ExitStack() as stack:
         script = home / "application.wsgi"
         script.write_text(f"from {app} import application\n")
@@ -113,20 +114,21 @@ def apache(
             "mpm": "event" if mode == "daemon" or threads > 1 else "prefork",
             "modules": subprocess.run(["apxs", "-q", "LIBEXECDIR"], capture_output=True, text=True).stdout.strip(),
             "wsgi": wsgi,
-            "python": sys.prefix,
-            "path": ROOT,
+            "path": path,
             "script": script,
             "restrict": "On" if mode == "daemon" else "Off",
             "group": "lab" if mode == "daemon" else "%{GLOBAL}",
             "daemon": f"WSGIDaemonProcess lab processes={processes} threads={threads} display-name=(wsgi:lab) "
-            f'home="{home}" python-home="{sys.prefix}" python-path="{ROOT}" {options}'
+            f'home="{home}" python-path="{path}" {options}'
             if mode == "daemon"
             else "",
         }
         # In daemon mode Apache's own threads only pass requests on, and there are to be enough of them.
         p, t = (1, 25) if mode == "daemon" else (processes, threads)
         values["pool"] = _POOL[values["mpm"]].format(p=p, t=t, all=p * t)
-        env = {"LAB_APP": json.dumps({**settings, "home": str(home), "workers": processes * threads})}
+        # Not WSGIPythonHome: mod_wsgi asks access(2), which knows nothing of capabilities (see _as_nobody).
+        env = {"PYTHONHOME": sys.base_prefix}
+        env["LAB_APP"] = json.dumps({**settings, "home": str(home), "workers": processes * threads})
         for attempt in range(tries):
             port = free_port()
             config = home / "apache.conf"
