@@ -48,8 +48,8 @@ def judged(truth: Truth, engine: Engine, hazard: Hazard, ask: Callable[..., Exch
     if truth.stored() == CHANGED:
         flaws.append("dirty")
         says.append(f"the next request read {after.body.decode()!r} and committed it")
-    if after.raised:
-        says.append(f"the next request: {same(after.raised)}")
+    if after.raised or after.status != "200 OK":
+        says.append(f"the next request: {same(after.raised) or after.status}")
     return {"outcome": " and ".join(filter(None, flaws)) or "right", "says": says, "events": seen.events}
 
 
@@ -59,3 +59,12 @@ def _flaw(seen: Exchange, hazard: Hazard) -> str:
         return ""
     cut = seen.status == hazard.status and hazard.body.startswith(body) and "DetachedInstanceError" in seen.raised
     return "truncated" if cut else "error"
+
+
+# What ends a Session in the Flask application of the lab.
+AFTER_REQUEST, TEARDOWN_REQUEST, TEARDOWN_APPCONTEXT = "after_request", "teardown_request", "teardown_appcontext"
+WITH_IN_VIEW, WITH_IN_BODY = "with Session() in the view", "with Session() in the generator"
+DB_SESSION, FLASK_RECIPE = "db.session", "recipe flask_session"
+FLASK_REMEDIES = (
+    "none", AFTER_REQUEST, TEARDOWN_REQUEST, TEARDOWN_APPCONTEXT, WITH_IN_VIEW, WITH_IN_BODY, DB_SESSION, FLASK_RECIPE,
+)  # fmt: skip

@@ -52,7 +52,7 @@ class Truth:
     """
 
     def __init__(self, arguments: Mapping[str, Any], database: str) -> None:
-        self._arguments, self._database = arguments, database
+        self._arguments, self._database = dict(arguments), database
         self._own = create_engine(**arguments, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
     def rewind(self) -> None:
@@ -67,7 +67,9 @@ class Truth:
 
     def engine(self, **options: Any) -> Engine:
         """A new engine for the application."""
-        engine = create_engine(**self._arguments, **options)
+        # A second writer of SQLite would wait for five seconds.
+        arguments = self._arguments | ({"connect_args": {"timeout": 0.1}} if self._database == "sqlite" else {})
+        engine = create_engine(**arguments, **options)
         self._opened: list[Any] = []
         event.listen(engine, "connect", lambda dbapi_connection, record: self._opened.append(dbapi_connection))
         return engine

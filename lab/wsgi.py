@@ -35,6 +35,7 @@ def exchange(app: Application, path: str, method: str = "GET", *, chunks: int | 
     """
     seen = Exchange()
     environ: dict[str, Any] = {"PATH_INFO": path, "REQUEST_METHOD": method, "wsgi.errors": io.StringIO()}
+    environ["lab.events"] = seen.events
     setup_testing_defaults(environ)
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
