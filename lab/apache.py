@@ -47,7 +47,7 @@ WSGIScriptAlias / "{script}" process-group={group} application-group=%{{GLOBAL}}
 _POOL = {
     # As many interpreters as are asked for, no fewer when it is quiet and no more under load.
     "prefork": "StartServers {p}\nMinSpareServers {p}\nMaxSpareServers {p}\nServerLimit {p}\nMaxRequestWorkers {p}",
-    "event": "StartServers {p}\nServerLimit {p}\nThreadsPerChild {t}\nMinSpareThreads {all}\nMaxSpareThreads {all}\n"
+    "threads": "StartServers {p}\nServerLimit {p}\nThreadsPerChild {t}\nMinSpareThreads {all}\nMaxSpareThreads {all}\n"
     "MaxRequestWorkers {all}",
 }
 
@@ -90,7 +90,7 @@ def apache(
 ) -> Iterator[Apache]:
     """A real Apache that runs the application of the module *app* with mod_wsgi, ready to answer.
 
-    In embedded mode one thread per process means Apache's prefork MPM, several mean its event MPM.
+    In embedded mode one thread per process means Apache's prefork MPM, several mean its worker MPM.
 
     Args:
         app: the module that holds ``application``.
@@ -111,7 +111,7 @@ def apache(
         script.write_text(f"from {app} import application\n")
         values = {
             "home": home,
-            "mpm": "event" if mode == "daemon" or threads > 1 else "prefork",
+            "mpm": _mpm(mode, threads),
             "modules": subprocess.run(["apxs", "-q", "LIBEXECDIR"], capture_output=True, text=True).stdout.strip(),
             "wsgi": wsgi,
             "path": path,
@@ -125,7 +125,7 @@ def apache(
         }
         # In daemon mode Apache's own threads only pass requests on, and there are to be enough of them.
         p, t = (1, 25) if mode == "daemon" else (processes, threads)
-        values["pool"] = _POOL[values["mpm"]].format(p=p, t=t, all=p * t)
+        values["pool"] = _POOL["prefork" if values["mpm"] == "prefork" else "threads"].format(p=p, t=t, all=p * t)
         # Not WSGIPythonHome: mod_wsgi asks access(2), which knows nothing of capabilities (see _as_nobody).
         env = {"PYTHONHOME": sys.base_prefix}
         env["LAB_APP"] = json.dumps({**settings, "home": str(home), "workers": processes * threads})
@@ -147,6 +147,14 @@ def apache(
         evidence.saw("mod_wsgi", re.search(r"mod_wsgi/(\S+)", process.text())[1])
         server.wait_for_workers(processes)
         yield server
+
+
+def _mpm(mode: str, threads: int) -> str:
+    if mode == "daemon":
+        return "event"
+    # A process of the event MPM may accept a request while all its threads are busy and another process has idle ones,
+    # so that not every interpreter can be made to hold one.
+    return "worker" if threads > 1 else "prefork"
 
 
 def _as_nobody(user: int | None) -> list[str]:
