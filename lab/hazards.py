@@ -1,4 +1,4 @@
-"""What can befall a request that uses a Session, and the outcome, as a client, the server and the next request see it."""
+"""What can befall a request that uses a Session, and the outcome as client, server and next request see it."""
 
 from __future__ import annotations
 

@@ -12,8 +12,15 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from lab.apps.streamed import ViewError
-from lab.hazards import AFTER_REQUEST, DB_SESSION, FLASK_RECIPE, TEARDOWN_APPCONTEXT, TEARDOWN_REQUEST, WITH_IN_BODY
-from lab.hazards import WITH_IN_VIEW
+from lab.hazards import (
+    AFTER_REQUEST,
+    DB_SESSION,
+    FLASK_RECIPE,
+    TEARDOWN_APPCONTEXT,
+    TEARDOWN_REQUEST,
+    WITH_IN_BODY,
+    WITH_IN_VIEW,
+)
 from lab.pages import STORED, Page, change, touch, written
 from recipes import flask_session
 
