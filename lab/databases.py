@@ -160,7 +160,7 @@ def sqlite() -> Iterator[Database]:
     import sqlite3
 
     def ask(statement: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             return connection.execute(statement).fetchall()
 
     with folder() as home:
