@@ -131,3 +131,26 @@ def test_a_row_may_be_left_out(site):
 
     assert (0, "") == (build.returncode, build.log)
     assert ["plain"] == [row[0] for row in grid(build)[1]]
+
+
+def test_the_aside_of_many_checks_and_arms(site):
+    """Fields of which the same is demanded share a line, and each of many arms opens on demand."""
+    facts = {"HEAD": "right", "stream": "right", "abort": "right", "raise": "odd"}
+    checks = tuple(Check(name, "==", word) for name, word in facts.items())
+    arms = [Arm(f"arm {n}", "control", Setup(), checks, (Trial(facts=facts),)) for n in range(9)]
+    site.claim("breaks", *ARMS[:1], *arms)
+    site.write("index.md", "# Claims\n\n:::{claim} breaks\nIt breaks.\n:::\n")
+    build = site.build("-W")
+
+    assert (0, "") == (build.returncode, build.log)
+    assert "✓ arm 8 control HEAD · abort · stream: right; raise: odd" in build.text()
+    assert "✓ HEAD · stream · abort: right in every trial (1 of 1) ✓ raise: odd in every trial" in build.text()
+    assert 11 == build.page().count("<details")
+
+
+def test_the_aside_of_few_arms(site):
+    """Few arms stand open."""
+    site.claim("breaks", *ARMS[:2])
+    site.write("index.md", "# Claims\n\n:::{claim} breaks\nIt breaks.\n:::\n")
+
+    assert 1 == site.build("-W").page().count("<details")

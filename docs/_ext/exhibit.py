@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from docutils import nodes
 from sphinx import addnodes
@@ -18,7 +18,11 @@ from lab import evidence as lab
 from lab.judge import holds
 from lab.shapes import Arm, Check, Evidence, Setup, Trial, Verdict
 
+T = TypeVar("T", bound=Hashable)
 MARKS = {"reproduced": "✓", "refuted": "✗", "depends": "±", "not run": "–"}
+# From here on, what is alike stands together, and what is long opens on demand.
+MANY = 3
+MANY_ARMS = 10
 COUNTS = ("right", "wrong", "error", "hung")
 _OPS = {"==": "", "!=": "not ", ">=": "at least ", "<=": "at most ", ">": "more than ", "<": "less than "}
 _FIELDS = {
@@ -228,7 +232,7 @@ def aside(evidence: Evidence, verdict: Verdict, sources: Sequence[Path], noteboo
         "details",
         line,
         *([element("p", "In all arms: ", ", ".join(common), ".", classes=["setup"])] if common else []),
-        element("ul", *(_arm(arm, common) for arm in evidence.arms), classes=["arms"]),
+        element("ul", *(_arm(arm, common, len(evidence.arms) >= MANY_ARMS) for arm in evidence.arms), classes=["arms"]),
         element("p", under, classes=["versions"]),
         element("p", *joined(links, " · "), classes=["links"]),
     )
@@ -245,25 +249,43 @@ def complaint(arm: Arm) -> str:
 
 
 def criteria(arm: Arm) -> list[str]:
-    """What the arm's role demands, whether it was met, and in how many trials."""
-    marks = [MARKS["reproduced" if holds(replace(arm, checks=(check,))) else "refuted"] for check in arm.checks]
-    met = [f"({_met(check, arm)} of {len(arm.trials)})" for check in arm.checks]
-    return [" ".join(parts) for parts in zip(marks, map(check_line, arm.checks), met, strict=True)]
+    """What the arm's role demands, whether it was met, and in how many trials; where it demands the same of many
+    fields, all of them in a line.
+    """
+    demands = []
+    for check in arm.checks:
+        mark = MARKS["reproduced" if holds(replace(arm, checks=(check,))) else "refuted"]
+        name, _, demand = check_line(check).partition(": ")
+        demands.append((name, (mark, f"{demand} ({_met(check, arm)} of {len(arm.trials)})")))
+    return [f"{mark} {names}: {demand}" for names, (mark, demand) in _shared(demands)]
 
 
-def _arm(arm: Arm, common: Sequence[str]) -> tag:
+def _shared(said: Iterable[tuple[str, T]]) -> list[tuple[str, T]]:
+    """Names and what is said of them; names of which the same is said stand together, where they are many."""
+    said = list(said)
+    together = {what: [name for name, same in said if same == what] for _, what in said}
+    lines = [(" · ".join(together[what]) if len(together[what]) >= MANY else name, what) for name, what in said]
+    return list(dict.fromkeys(lines))
+
+
+def _arm(arm: Arm, common: Sequence[str], folded: bool) -> tag:
     own = [text for text in setup_words(arm.setup) if text not in common and text not in arm.name]
     head = [element("strong", arm.name), " ", element("span", ", ".join([arm.role, *own]), classes=["role"])]
     if arm.not_run:
         return element("li", element("div", *head, ": ", badge("not run")), element("div", arm.not_run))
     uncounted = {check.field for check in arm.checks} - {*COUNTS, "bad", "total"}
     seen = [counts_line(arm.trials)]
-    seen += [f"{field_words(name)}: {summary(arm.trials, name)}" for name in sorted(uncounted)]
-    lines = [element("div", *head, ": ", "; ".join(filter(None, seen)))]
+    fields = [(field_words(name), summary(arm.trials, name)) for name in sorted(uncounted)]
+    seen += [f"{names}: {value}" for names, value in _shared(fields)]
+    lines = [] if folded else [element("div", *head, ": ", "; ".join(filter(None, seen)))]
     lines += [element("div", line, classes=["check"]) for line in criteria(arm)]
     for text, count in messages(arm.trials).most_common(3):
         lines.append(element("div", element("code", text), f" × {count}", classes=["message"]))
-    return element("li", *lines)
+    if not folded:
+        return element("li", *lines)
+    mark = MARKS["reproduced" if holds(arm) else "refuted"]
+    told = element("div", "; ".join(filter(None, seen)))
+    return element("li", element("details", element("summary", f"{mark} ", *head), told, *lines))
 
 
 def _met(check: Check, arm: Arm) -> int:
