@@ -33,3 +33,21 @@ def test_waits_for_lsn(evidence):
 def test_read_only_transaction(evidence):
     """A standby refuses what writes; the recipe sends it to the primary, but for a select() that calls a function."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("idle-reader-blocks-ddl")
+def test_idle_reader_blocks_ddl(evidence):
+    """A Session that has read and is not closed keeps an ALTER TABLE waiting, and all who come after that."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("idle-reader-autocommit-does-not")
+def test_idle_reader_with_autocommit_does_not(evidence):
+    """A reader that ends its transaction in any way, or has none, keeps nobody waiting."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("idle-in-transaction-timeout")
+def test_idle_in_transaction_timeout(evidence):
+    """The server's timeout frees the queue, and the reader is told so by its next statement."""
+    assert "reproduced" == judge(evidence).kind

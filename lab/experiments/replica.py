@@ -30,7 +30,7 @@ AGAIN = ("refresh()", "expire()", "populate_existing", "expunge_all()", "rollbac
 REFUSED = ("flush() of a new object", *WRITES[1:], "select() of nextval()", "use_primary(), then the same")
 
 
-@experiment("replica-read-after-write-stale", seeds=["S79"], uses=USES)
+@experiment("replica-read-after-write-stale", uses=USES)
 def read_after_write(effort: Effort) -> Iterator[Arm]:
     # What was added is no row yet where it is looked for.
     old = {**dict.fromkeys(ROW, "old"), "the added object itself": "error"}
@@ -44,7 +44,7 @@ def read_after_write(effort: Effort) -> Iterator[Arm]:
     )
 
 
-@experiment("replica-refresh-does-not-help", seeds=["S79"], uses=USES)
+@experiment("replica-refresh-does-not-help", uses=USES)
 def refresh(effort: Effort) -> Iterator[Arm]:
     old = {**dict.fromkeys([*AGAIN, "a column"], "old"), "with_for_update()": "error"}
     yield from _arms(
@@ -57,7 +57,7 @@ def refresh(effort: Effort) -> Iterator[Arm]:
     )
 
 
-@experiment("replica-sticky-primary-cures", seeds=["S79"], uses=USES)
+@experiment("replica-sticky-primary-cures", uses=USES)
 def sticky_primary(effort: Effort) -> Iterator[Arm]:
     """The routing that is copied knows a flush, ``update()`` and ``delete()`` for writes."""
     known = {"flush()": "old", "update()": "old"}
@@ -74,7 +74,7 @@ def sticky_primary(effort: Effort) -> Iterator[Arm]:
     )
 
 
-@experiment("read-only-transaction-to-replica", seeds=["S79"], uses=USES)
+@experiment("read-only-transaction-to-replica", uses=USES)
 def read_only(effort: Effort) -> Iterator[Arm]:
     routed = dict.fromkeys(REFUSED, "right")
     by_statement = dict.fromkeys(REFUSED, "error") | {"flush() of a new object": "right", "update()": "right"}
@@ -90,7 +90,7 @@ def read_only(effort: Effort) -> Iterator[Arm]:
     )
 
 
-@experiment("replica-waits-for-lsn", seeds=["S79"], uses=[*USES, "lab/scenes/replica_wait.py"])
+@experiment("replica-waits-for-lsn", uses=[*USES, "lab/scenes/replica_wait.py"])
 def wait(effort: Effort) -> Iterator[Arm]:
     cases: list[tuple[Role, str, Expected]] = [
         ("hazard", "no wait", {"wait": "none", "read": "old"}),
