@@ -51,3 +51,9 @@ def test_idle_reader_with_autocommit_does_not(evidence):
 def test_idle_in_transaction_timeout(evidence):
     """The server's timeout frees the queue, and the reader is told so by its next statement."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("http-cache-stale")
+def test_http_cache_is_stale(evidence):
+    """A cache answers with the old page while the application has the new one, unless the response forbids it."""
+    assert "reproduced" == judge(evidence).kind
