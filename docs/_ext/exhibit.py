@@ -45,6 +45,9 @@ _FIELDS = {
     "child": "the child",
     "at_fork_handlers": "os.register_at_fork",
     "register_after_fork": "multiprocessing.util.register_after_fork",
+    "in_map": "in the identity map",
+    "servers_default": "the server's default",
+    "given_up": "the connection is given up",
 }
 
 
