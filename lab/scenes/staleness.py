@@ -202,12 +202,12 @@ def _play(first: Engine, other: Engine, name: str, held: bool) -> dict[str, Any]
         if not held:
             page = None
         seen = {"in_map": len(session.identity_map), "sql": [], "message": ""}
+        if not held and name in OF_THE_OBJECT:
+            return {**seen, "outcome": "–"}
         try:
             write(other, "new")
         except OperationalError as problem:
             return {**seen, "outcome": "blocked", "message": spoken(problem)}
-        if not held and name in OF_THE_OBJECT:
-            return {**seen, "outcome": "–"}
         with logged() as log:
             try:
                 seen["outcome"] = READS[name](session, page)
