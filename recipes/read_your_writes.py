@@ -95,6 +95,12 @@ class ReadYourWrites(Session):
         return bind or (self._primary if self._stays else self._replica)
 
 
+@event.listens_for(ReadYourWrites, "do_orm_execute")
+def _notice(state) -> None:
+    # Earlier than get_bind: update() and delete() may have to ask first which rows they are going to meet.
+    state.session._wrote |= not _only_reads(state.statement)
+
+
 @event.listens_for(ReadYourWrites, "after_commit")
 def _remember(session: ReadYourWrites) -> None:
     if session._wrote:
