@@ -63,12 +63,9 @@ def _fastapi(way: Dependency, pages: Pages) -> Any:
     app = FastAPI()
     app.add_middleware(FailsAfterwards)
     for name in PATHS:
-        app.add_api_route(
-            f"/{name}", _with_session(way, getattr(pages, name), pages.notes), methods=["GET", "HEAD", "POST"]
-        )
-    app.add_api_route(
-        "/torn", _with_session(way, pages.flush, pages.notes, Depends(_fails_in_teardown)), methods=["GET"]
-    )
+        endpoint = _with_session(way, getattr(pages, name), pages.notes, Depends(_does_nothing))
+        app.add_api_route(f"/{name}", endpoint, methods=["GET", "HEAD", "POST"])
+    app.add_api_route("/torn", _with_session(way, pages.flush, pages.notes, Depends(_fails_in_teardown)))
     return way.wrap(app)
 
 
