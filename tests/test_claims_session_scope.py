@@ -57,3 +57,27 @@ def test_flask_teardown_chain_broken(evidence):
 def test_flask_sqlalchemy_scope(evidence):
     """db.session fails where teardown_appcontext does, but hands nothing to the next request."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("flask-sqlalchemy-hands-on-a-session")
+def test_flask_sqlalchemy_hands_on_a_session(evidence):
+    """Where a teardown function raises, a later request gets the Session of an earlier one, and commits its change."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("wsgi-servers-call-close")
+def test_servers_call_close(evidence):
+    """Every server calls close() on the body; where a middleware keeps it, a client that goes leaves a transaction."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("wsgi-worst-on-apache")
+def test_worst_on_apache(evidence):
+    """On Apache a cut-off page is a success for its reader, and the next request commits what another gave up."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("close-ends-the-transaction")
+def test_close_ends_the_transaction(evidence):
+    """After close() the server has no transaction open, whatever the pool does; without it, it has."""
+    assert "reproduced" == judge(evidence).kind

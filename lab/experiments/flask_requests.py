@@ -9,6 +9,8 @@ from itertools import groupby
 from typing import Any
 
 from lab import components, evidence, requestgrid
+from lab.databases import start
+from lab.drivers import arguments, driver
 from lab.evidence import ROOT, Effort, arm, experiment
 from lab.hazards import (
     AFTER_REQUEST,
@@ -20,6 +22,7 @@ from lab.hazards import (
     WITH_IN_BODY,
     WITH_IN_VIEW,
 )
+from lab.process import play
 from lab.scenes.flask_requests import HAZARDS, PROPAGATE
 from lab.shapes import Arm, Check, Setup, Trial
 
@@ -36,6 +39,8 @@ MID_STREAM, MID_CONTEXT = "exception in mid-stream", "exception in mid-stream, s
 IN_REQUEST, IN_APPCONTEXT = "exception in another teardown_request", "exception in another teardown_appcontext"
 FAILING = ("exception before the body", PROPAGATE, "abort(404) after a flush", MID_STREAM, MID_CONTEXT)
 DIRTY = "leaked and dirty"
+# The middlewares have shown that MariaDB makes no difference.
+DRIVERS = ("psycopg2", "sqlite")
 # The folder of each release, where it is not the environment's own.
 RELEASES = {"2.3.3": "2.3.3", "3.1.1": "3.1.1", "3.1.2": "3.1.2", "": ""}
 
@@ -46,9 +51,7 @@ def _arms(effort: Effort, expected: dict[str, Any]) -> Iterator[Arm]:
     plain = "Flask + Werkzeug"
     for title, remedies in ((plain, {*FLASK_REMEDIES} - {DB_SESSION}), (f"{plain} + Flask-SQLAlchemy", {DB_SESSION})):
         own = {name: what for name, what in expected.items() if name in remedies}
-        # The gate has seen MariaDB under the middlewares already.
-        drivers = requestgrid.DRIVERS if effort.name == "record" else ("psycopg2", "sqlite")
-        yield from requestgrid.arms(SCENE, title, FLASK_REMEDIES, effort, own, drivers)
+        yield from requestgrid.arms(SCENE, title, FLASK_REMEDIES, effort, own, DRIVERS)
 
 
 @experiment("flask-hooks-per-hazard", seeds=["I5", "I6"], uses=USES)
@@ -115,3 +118,30 @@ def _of_release(release: str, remedy: str, effort: Effort) -> Iterator[Trial]:
         order = [event for event, _ in groupby(got[remedy][CONTEXT]["events"])]
         early = order.index("teardown") < order.index("chunk")
         yield Trial(facts={**trial.facts, "order": ", ".join(order), "torn down before the body": early})
+
+
+@experiment(
+    "flask-sqlalchemy-hands-on-a-session",
+    uses=[*USES, "lab/scenes/context_scope.py"],
+)
+def handed_on(effort: Effort) -> Iterator[Arm]:
+    """Facts: whether a request was handed an earlier one's Session, at which request; changes that got committed."""
+    handed = [Check("handed", "==", True), Check("same_id", "==", True), Check("dirty", ">=", 1)]
+    kept_apart = [Check("handed", "==", False), Check("same_id", "==", True), Check("dirty", "==", 0)]
+    own, db_session = "Flask + Werkzeug", "Flask + Werkzeug + Flask-SQLAlchemy"
+    for name in ("psycopg2", "PyMySQL")[: effort.pick(2, 1)]:
+        for title, role, framework, remedy, spoils, checks in (
+            ("a teardown function raises", "hazard", db_session, DB_SESSION, "teardown_appcontext", handed),
+            ("none raises", "control", db_session, DB_SESSION, "", kept_apart),
+            ("a teardown function raises, recipe", "remedy", own, FLASK_RECIPE, "teardown_appcontext", kept_apart),
+        ):
+            it = Setup(driver(name).database, name, remedy=remedy, framework=framework, request=title)
+            run = functools.partial(_handed_on, name, remedy, spoils, effort.pick(5, 1))
+            yield arm(f"{title}, {name}", role, it, checks, run)
+
+
+def _handed_on(name: str, remedy: str, spoils: str, count: int) -> Iterator[Trial]:
+    with start(driver(name).database) as database:
+        how = {"arguments": arguments(name, database), "database": database.kind, "remedy": remedy, "spoils": spoils}
+        for _ in range(count):
+            yield Trial(facts=play("lab.scenes.context_scope", patience=120, requests=30, **how))
