@@ -125,24 +125,29 @@ def begin_anew(server: Server, database: Database, it: Setup) -> None:
 
 
 def change(server: Server, database: Database, it: Setup, body: str = "new") -> Trial:
-    """Write *body* through one interpreter, then have each of them answer.
-
-    The tally counts the answers of the objects. Facts: ``orm_stale`` and ``raw_stale``, how many interpreters answered
-    with something else than what is stored, from the object and from a plain SELECT; ``writer_is_right``.
-    """
+    """Write *body* through one interpreter, then :func:`look`. Fact: ``writer_is_right``."""
     writer = ask(server, "/write", body=body, remove=manner(it)["remove"]).interpreter
-    return judged(ask_each(server, count(it), **manner(it)), stored(database), writer)
+    answers = ask_each(server, count(it), **manner(it))
+    trial = judged(answers, truth := stored(database))
+    fresh = [answer.interpreter for answer in answers if answer.orm == answer.raw == truth]
+    return dataclasses.replace(trial, facts={**trial.facts, "writer_is_right": writer in fresh})
 
 
-def judged(answers: list[Answer], truth: str, writer: tuple[int, int] | None = None) -> Trial:
-    """Hold *answers* against the *truth*."""
-    facts = {
+def look(server: Server, database: Database, it: Setup) -> Trial:
+    """Have every interpreter answer once, and hold that against what is stored, as :func:`judged` does."""
+    return judged(ask_each(server, count(it), **manner(it)), stored(database))
+
+
+def judged(answers: list[Answer], truth: str) -> Trial:
+    """Hold *answers* against the *truth*; the tally counts what the objects say.
+
+    Facts: ``orm_stale`` and ``raw_stale``, how many answers were something else, by the object and by a plain SELECT.
+    """
+    stale = {
         "orm_stale": sum(answer.orm != truth for answer in answers),
         "raw_stale": sum(answer.raw != truth for answer in answers),
     }
-    if writer:
-        facts["writer_is_right"] = [a.orm == a.raw == truth for a in answers if a.interpreter == writer] == [True]
-    return Trial(Tally.of(Outcome("right" if answer.orm == truth else "wrong") for answer in answers), facts=facts)
+    return Trial(Tally.of(Outcome("right" if answer.orm == truth else "wrong") for answer in answers), facts=stale)
 
 
 def reload(server: Server) -> Server:

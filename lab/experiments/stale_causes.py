@@ -98,8 +98,7 @@ def polling_worker(effort: Effort) -> Iterator[Arm]:
             engine = arguments(it.driver, running)
             isolation = "" if it.isolation == DEFAULT[it.database] else it.isolation
             how = {"isolation": isolation, "rollback": it.remedy == "rollback()", "polls": POLLS}
-            for _ in range(effort.pick(5, 1)):
-                first = play(POLL, engine=engine, **how)["first"]
+            for first in play(POLL, engine=engine, trials=effort.pick(10, 2), **how)["trials"]:
                 words = {0: "old", 1: "new"}
                 yield Trial(facts={name: words.get(n, f"new at poll {n}") for name, n in first.items()})
 

@@ -12,12 +12,12 @@ from lab.evidence import Effort, arm, experiment
 from lab.interpreters import (
     SOURCES,
     ask,
-    ask_each,
     begin_anew,
     change,
     count,
     create,
     judged,
+    look,
     manner,
     on,
     reload,
@@ -123,7 +123,7 @@ def _reloads(database: Callable[[str], Database], it: Setup, trials: int) -> dic
             seen["a change"].append(change(server, running, it))
             old = set(server.workers())
             server = reload(server)
-            after = judged(ask_each(server, count(it), **manner(it)), stored(running))
+            after = look(server, running, it)
             replaced = len(set(server.workers()) - old)
             seen["a reload"].append(dataclasses.replace(after, facts={**after.facts, "new_processes": replaced}))
             seen["the next change"].append(change(server, running, it, "newer"))

@@ -36,8 +36,8 @@ READS: dict[str, Callable[[Session, Job], str]] = {
 }
 
 
-def main(engine: Mapping[str, Any], isolation: str, rollback: bool, polls: int) -> dict[str, Any]:
-    """Poll with each kind of read, each with a Session of its own.
+def main(engine: Mapping[str, Any], isolation: str, rollback: bool, polls: int, trials: int) -> dict[str, Any]:
+    """Poll with each kind of read, each with a Session of its own; all of it *trials* times.
 
     Args:
         engine: arguments of ``create_engine``; the table ``job`` is there, with one row.
@@ -46,11 +46,16 @@ def main(engine: Mapping[str, Any], isolation: str, rollback: bool, polls: int) 
         polls: how often to poll at most.
 
     Returns:
-        ``first``, by the name of the read: the number of the first poll that saw the change, 0 if none did.
+        ``trials``, for each a mapping from the name of the read to the number of the first poll that saw the change, 0
+        if none did.
     """
     level = {"isolation_level": isolation} if isolation else {}
     worker, other = create_engine(**engine, **level), create_engine(**engine)
-    return {"first": {name: _poll(worker, other, read, rollback, polls) for name, read in READS.items()}}
+    return {
+        "trials": [
+            {name: _poll(worker, other, read, rollback, polls) for name, read in READS.items()} for _ in range(trials)
+        ]
+    }
 
 
 def _poll(worker: Engine, other: Engine, read: Callable, rollback: bool, polls: int) -> int:
