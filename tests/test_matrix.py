@@ -87,10 +87,10 @@ def test_a_matrix_of_some_arms(site):
     """Arms are chosen by what their setup says; what several claims rest on is shown once."""
     site.claim("breaks", *ARMS)
     site.claim("again", *ARMS)
-    build = matrix(site, claims="again breaks", options=":where: framework=WSGI, remedy=none\n")
+    build = matrix(site, claims="again breaks", options=":where: framework=WSGI | FastAPI, remedy=none\n")
 
     assert (0, "") == (build.returncode, build.log)
-    assert ["WSGI, none"] == grid(build)[0]
+    assert ["WSGI, none", "FastAPI, none"] == grid(build)[0]
     assert 'href="evidence/again.json"' in build.page() and 'href="evidence/breaks.json"' not in build.page()
 
 

@@ -24,10 +24,10 @@ Found = tuple[Arm, str]
 class Matrix(Figure):
     """The facts that a trial records by name, as words: a row for each line of the content, a column for each setup.
 
-    Arms whose setups have the same title share a column; claims may rest on the same run, which is shown once. Each
-    cell leads to its runs, in a list below that opens column by column, with the facts ``sql`` and ``says`` of the row.
-    A row that no arm has fails the build, and so does a fact that is a known state and has no row, unless ``without``
-    names it.
+    ``where`` chooses arms, as in ``framework=WSGI, remedy=none | close``. Arms whose setups have the same title share a
+    column; claims may rest on the same run, which is shown once. Each cell leads to its runs, in a list below that
+    opens column by column, with the facts ``sql`` and ``says`` of the row. A row that no arm has fails the build, and
+    so does a fact that is a known state and has no row, unless ``without`` names it.
     """
 
     required_arguments = 1
@@ -100,21 +100,22 @@ class Matrix(Figure):
             name = element("th", row, scope="row")
 
 
-def _conditions(text: str) -> list[tuple[str, str]]:
-    pairs = [tuple(part.strip() for part in item.partition("=")[::2]) for item in text.split(",") if item.strip()]
-    if odd := {name for name, _ in pairs} - set(FIELDS):
+def _conditions(text: str) -> list[tuple[str, list[str]]]:
+    """``framework=WSGI, remedy=none | close``: conditions that all hold, each with its alternatives."""
+    pairs = [item.partition("=")[::2] for item in text.split(",") if item.strip()]
+    if odd := {name.strip() for name, _ in pairs} - set(FIELDS):
         raise Unknown(f"where: there is no {_quoted(odd)}, only {', '.join(FIELDS)}")
-    return pairs
+    return [(name.strip(), [value.strip() for value in values.split("|")]) for name, values in pairs]
 
 
 def _columns(
-    found: Iterable[Evidence], fields: Sequence[str], where: Sequence[tuple[str, str]]
+    found: Iterable[Evidence], fields: Sequence[str], where: Sequence[tuple[str, list[str]]]
 ) -> dict[str, list[Found]]:
     """The arms that meet all conditions by column, each with the first claim that rests on it."""
     columns: dict[str, list[Found]] = {}
     for evidence in found:
         for arm in evidence.arms:
-            if all(heading(arm, [name]) == value for name, value in where):
+            if all(heading(arm, [name]) in values for name, values in where):
                 same = columns.setdefault(heading(arm, fields), [])
                 if not any(arm.setup == other.setup and arm.trials == other.trials for other, _ in same):
                     same.append((arm, evidence.claim))
