@@ -118,7 +118,7 @@ def restart(session: Session) -> None:
     if session.in_transaction():
         done = session.info.get(_KEY, ["what the transaction did before watch() was called"])
         if done:
-            raise WouldLose(f"not committed yet, so commit() or rollback() yourself: {done[0][:200]}")
+            raise WouldLose(f"not committed yet, so commit() or rollback() yourself: {' '.join(done[0].split())[:200]}")
         session.rollback()
     # Without a transaction rollback() does nothing, and expire_on_commit=False leaves what a commit has made old.
     session.expire_all()
