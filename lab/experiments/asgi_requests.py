@@ -146,15 +146,17 @@ def _trial(found: Mapping[str, Mapping[str, Any]]) -> Trial:
     words = {row: seen["word"] for row, seen in found.items()}
     kinds = {"right": "right", "hung": "hung", "error": "error"}
     tally = Tally.of(
-        Outcome(kind := kinds.get(word, "wrong"), _spoken(found[row]["raised"]) if kind == "error" else "")
+        Outcome(kind := kinds.get(word, "wrong"), without_address(found[row]["raised"]) if kind == "error" else "")
         for row, word in words.items()
     )
     return Trial(tally, facts={**words, "says": {row: list(_says(seen)) for row, seen in found.items()}})
 
 
 def _says(seen: Mapping[str, Any]) -> Iterator[str]:
+    if seen["word"] == "truncated" and seen["whole"]:
+        yield f"the client has {seen['got']!r}, and the response ends as a whole one does"
     if seen["raised"]:
-        yield _spoken(seen["raised"])
+        yield without_address(seen["raised"])
     if seen["out"]:
         when = "the garbage collector ends it" if seen["collected"] else "a garbage collection does not end it"
         yield f"connections checked out: {seen['out']}; {when}"
@@ -163,10 +165,10 @@ def _says(seen: Mapping[str, Any]) -> Iterator[str]:
     if seen["dirty"]:
         yield "the next request's commit writes what this one had flushed"
     if seen["refused"]:
-        yield f"the next request: {_spoken(seen['refused'])}"
+        yield f"the next request: {without_address(seen['refused'])}"
 
 
-def _spoken(message: str) -> str:
+def without_address(message: str) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", message)
 
 

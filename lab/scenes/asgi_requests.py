@@ -31,7 +31,7 @@ from lab.scenes.asgi_client import HAZARDS, NOT_ON_SQLITE, ONLY_FASTAPI, Client,
 
 DEADLINE = 5.0
 # How long a request may take, once its client has gone, too. The query that is cancelled takes 20 seconds.
-PATIENCE = 3.0
+PATIENCE = 8.0
 HUNG = f"no end within {PATIENCE:g} s"
 # What other clients of the server have open, as it sees it itself.
 OPEN = """select count(*) from pg_stat_activity
