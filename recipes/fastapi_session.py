@@ -2,8 +2,8 @@
 # Recipe: fastapi_session, version 1 (Forks, Threads and Sessions, /docs/recipes/#fastapi-session)
 """One Session for each request of FastAPI, as a dependency, closed when the response is complete.
 
-Problem: without ``try`` and ``finally`` the code after the ``yield`` of a dependency does not run after an exception, and
-the Session keeps its transaction and its connection. With them it runs before a streamed body or after it: FastAPI
+Problem: without ``try`` and ``finally`` the code after the ``yield`` of a dependency does not run after an exception,
+and the Session keeps its transaction and its connection. With them it runs before a streamed body or after it: FastAPI
 0.106 and 0.118 have changed that.
 
 Use it when: FastAPI serves requests with a Session, or an AsyncSession.
