@@ -109,7 +109,8 @@ def _visit(server: Server, database: Database, it: Setup) -> Trial:
     answers = [ask(server, **manner(it)) for _ in range(REQUESTS)]
     trial = judged(answers, stored(database))
     sequence = "".join("N" if answer.orm == "new" else "o" for answer in answers)
-    return dataclasses.replace(trial, facts={**trial.facts, "sequence": sequence, "bodies": len(set(sequence))})
+    bodies = len({answer.orm for answer in answers})
+    return dataclasses.replace(trial, facts={**trial.facts, "sequence": sequence, "bodies": bodies})
 
 
 def _reloads(database: Callable[[str], Database], it: Setup, trials: int) -> dict[str, list[Trial]]:
