@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from lab.drivers import arguments
 from lab.process import ROOT, environment, wait_until
 from lab.replica import replica
-from lab.scenes.replica import Base, Page, Routed
+from lab.scenes.routed import Base, Page, Routed
 from recipes.read_your_writes import ReadYourWrites
 
 OLDEST = ROOT / ".venv" / "oldest"

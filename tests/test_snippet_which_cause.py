@@ -12,7 +12,7 @@ from lab.drivers import arguments
 from lab.http_cache import ask, http_cache
 from lab.process import ROOT
 from lab.replica import replica
-from lab.scenes.replica import Page
+from lab.scenes.routed import Page
 from lab.servers import gunicorn
 
 which_cause = runpy.run_path(str(ROOT / "docs" / "snippets" / "which_cause.py"))["which_cause"]

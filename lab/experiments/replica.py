@@ -12,11 +12,11 @@ from lab.drivers import arguments, load
 from lab.evidence import Effort, arm, experiment
 from lab.process import play
 from lab.replica import Replica, replica
-from lab.scenes.replica import STAGE
+from lab.scenes.routed import STAGE
 from lab.shapes import Arm, Check, Outcome, Role, Setup, Tally, Trial
 
 SCENE = "lab.scenes.replica"
-USES = ["lab/scenes/replica.py", "lab/replica.py", "recipes/read_your_writes.py"]
+USES = ["lab/scenes/replica.py", "lab/scenes/routed.py", "lab/replica.py", "recipes/read_your_writes.py"]
 DRIVERS = ("psycopg2", "psycopg")
 Play = Callable[[str, str, int], dict[str, Any]]
 # What a trial has to say of each row.
@@ -100,7 +100,7 @@ def wait(effort: Effort) -> Iterator[Arm]:
     with _stage() as played:
         for name in DRIVERS:
             for role, case, expected in cases:
-                setup = Setup("postgresql", name, remedy="none" if role == "hazard" else "wait_for()", moment=case)
+                setup = Setup("postgresql", name, remedy=case if role == "hazard" else f"wait_for(), {case}")
                 run = _trials(played, f"{SCENE}_wait", name, effort, _waited, case)
                 yield arm(f"{name}, {case}", role, setup, _checks(expected), run)
 

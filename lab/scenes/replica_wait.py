@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
 from lab.drivers import spoken
-from lab.scenes.replica import Page
+from lab.scenes.routed import Page
 from recipes.read_your_writes import position, wait_for
 
 PATIENCE = 30
