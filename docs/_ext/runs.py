@@ -26,6 +26,7 @@ STATES = {
     "old": ("✗", "wrong"),
     "truncated": ("✗", "wrong"),
     "dirty": ("✗", "wrong"),
+    "leaked and dirty": ("✗", "wrong"),
     "lost": ("✗", "wrong"),
 }
 
