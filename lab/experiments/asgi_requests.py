@@ -70,7 +70,7 @@ def cancelled_request(effort: Effort) -> Iterator[Arm]:
     between, within = "cancelled between queries", "cancelled in a query"
     for name in drivers(effort):
         if driver(name).loop:
-            yield requests(effort, name, "none", "hazard", {between: "leaked", within: "right"})
+            yield requests(effort, name, "none", "hazard", {between: "leaked", within: "error"})
             yield requests(effort, name, "yield, then close()", "hazard", {between: "leaked", within: "right"})
             yield requests(effort, name, AFTER, "hazard", {between: "leaked", within: "leaked"})
             for remedy in (RECIPE, "yield in with", "recipe fastapi_session"):

@@ -125,6 +125,8 @@ def _word(hazard: Hazard, found: Mapping[str, Any]) -> str:
         return "truncated"
     if found["out"] or found["open"]:
         return "leaked"
+    if found["refused"]:
+        return "error"
     # A client that has gone sees no error; who asks for the head alone has one in the server's log.
     return "error" if found["raised"] and (hazard.said or hazard.method == "HEAD") else "right"
 
