@@ -223,7 +223,7 @@ def _setting(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return name.upper() if value else ""
     if isinstance(value, int):
-        return f"{value} {name}" if value else ""
+        return f"{value} {name if value > 1 else name.removesuffix('s')}" if value else ""
     return value
 
 
