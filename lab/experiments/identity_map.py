@@ -11,18 +11,19 @@ from lab.drivers import arguments
 from lab.evidence import Effort, arm, experiment
 from lab.experiments.staleness import BY_IDENTITY, BY_VALUE, DEFAULT, DRIVERS, facts, told_once
 from lab.process import play
-from lab.scenes.identity_map import STEPS, SYNCHRONIZED
+from lab.scenes.expiry import STEPS, SYNCHRONIZED
+from lab.scenes.identity_map import CASES
 from lab.shapes import Arm, Check, Outcome, Role, Setup, Tally, Trial
 
 SCENE = "lab.scenes.identity_map"
-USES = ["lab/scenes/identity_map.py", "lab/scenes/staleness.py", "lab/experiments/staleness.py"]
+USES = ["lab/scenes/identity_map.py", "lab/scenes/expiry.py", "lab/scenes/staleness.py", "lab/experiments/staleness.py"]
 # A committed level for what the snapshot would hide, and the server's own.
 LEVELS = {
     "postgresql": ("READ COMMITTED", "REPEATABLE READ"),
     "mariadb": ("READ COMMITTED", "REPEATABLE READ"),
     "sqlite": ("driver's default",),
 }
-CASES = ("executed", "cycle", "expire_on_commit", "bulk", "expire_all", "invalidate")
+BY_LEVEL = ("expire_on_commit", "expire_all")
 
 
 @experiment("stale-queries-are-executed", seeds=["I4"], uses=USES)
@@ -38,10 +39,11 @@ def queries_are_executed(effort: Effort) -> Iterator[Arm]:
     ]
     for kind in DRIVERS:
         for read, role, values in wanted:
-            yield _cells(effort, kind, "executed", read, role, values, Setup(kind, DRIVERS[kind], read=read))
+            setup = Setup(kind, DRIVERS[kind], isolation=LEVELS[kind][0], read=read)
+            yield _cells(effort, "executed", read, role, values, setup)
         # That comparisons are counted at all.
         read = "the same value assigned, flush()"
-        setup = Setup(kind, DRIVERS[kind], read=read)
+        setup = Setup(kind, DRIVERS[kind], isolation=LEVELS[kind][0], read=read)
         run = functools.partial(_seen, effort, kind, "executed", read)
         yield arm(f"{kind}, {read}", "control", setup, [Check("compared", ">=", 1), Check("statements", "==", 0)], run)
 
@@ -57,7 +59,8 @@ def reference_cycle(effort: Effort) -> Iterator[Arm]:
     ]
     for kind in DRIVERS:
         for name, role, values in wanted:
-            yield _cells(effort, kind, "cycle", name, role, values, Setup(kind, DRIVERS[kind], moment=name))
+            setup = Setup(kind, DRIVERS[kind], isolation=LEVELS[kind][0], moment=name)
+            yield _cells(effort, "cycle", name, role, values, setup)
 
 
 @experiment("stale-expire-on-commit-false", seeds=["I3"], uses=USES)
@@ -67,9 +70,8 @@ def expire_on_commit(effort: Effort) -> Iterator[Arm]:
         for expires, role in (("False", "hazard"), ("True", "control")):
             words = dict.fromkeys((*BY_IDENTITY, *BY_VALUE), "new")
             words |= dict.fromkeys(BY_IDENTITY, "old") if role == "hazard" else {}
-            moment = f"expire_on_commit={expires}"
-            setup = Setup(kind, DRIVERS[kind], isolation=own, moment=moment)
-            yield _reads(effort, kind, own, "expire_on_commit", expires, role, words, setup, moment)
+            setup = Setup(kind, DRIVERS[kind], isolation=own, moment=f"expire_on_commit={expires}")
+            yield _reads(effort, "expire_on_commit", expires, role, words, setup)
 
 
 @experiment("stale-bulk-update", uses=USES)
@@ -84,8 +86,8 @@ def bulk_update(effort: Effort) -> Iterator[Arm]:
         for way, role in ways.items():
             words = dict.fromkeys((*BY_IDENTITY, *BY_VALUE, "commit(), attribute"), "new")
             words |= dict.fromkeys(BY_IDENTITY, "old") if role == "hazard" else {}
-            setup = Setup(kind, DRIVERS[kind], moment=way)
-            yield _reads(effort, kind, LEVELS[kind][0], "bulk", way, role, words, setup, way)
+            setup = Setup(kind, DRIVERS[kind], isolation=LEVELS[kind][0], moment=way)
+            yield _reads(effort, "bulk", way, role, words, setup)
 
 
 @experiment("stale-expire-all-per-isolation", seeds=["I5"], uses=USES)
@@ -106,12 +108,13 @@ def invalidate(effort: Effort) -> Iterator[Arm]:
         ("scoped_session", "hazard", {"error": 1, "given_up": False, "in_transaction": True}),
         ("the Session in it", "control", {"right": 1, "given_up": True, "in_transaction": False}),
     ):
-        setup = Setup("sqlite", DRIVERS["sqlite"], moment=f"{name}.invalidate()" if name[0] == "s" else name)
-        yield _cells(effort, "sqlite", "invalidate", name, role, values, setup)
+        setup = Setup("sqlite", DRIVERS["sqlite"], isolation=LEVELS["sqlite"][0], moment=f"invalidate() of {name}")
+        yield _cells(effort, "invalidate", name, role, values, setup)
 
 
-def _cells(effort: Effort, kind: str, case: str, name: str, role: Role, values: Mapping[str, Any], setup: Setup) -> Arm:
-    return arm(f"{kind}, {name}", role, setup, _checks(values), functools.partial(_seen, effort, kind, case, name))
+def _cells(effort: Effort, case: str, name: str, role: Role, values: Mapping[str, Any], setup: Setup) -> Arm:
+    run = functools.partial(_seen, effort, setup.database, case, name)
+    return arm(f"{setup.database}, {name}", role, setup, _checks(values), run)
 
 
 def _seen(effort: Effort, kind: str, case: str, name: str) -> list[Trial]:
@@ -125,15 +128,12 @@ def _seen(effort: Effort, kind: str, case: str, name: str) -> list[Trial]:
     return trials
 
 
-def _reads(
-    effort: Effort, kind: str, level: str, case: str, name: str, role: Role, words: Mapping[str, str], *what: Any
-) -> Arm:
-    setup, title = what
-
+def _reads(effort: Effort, case: str, name: str, role: Role, words: Mapping[str, str], setup: Setup) -> Arm:
     def run() -> list[Trial]:
-        return told_once(facts(trial[name]) for trial in _played(kind, effort.pick(5, 1))[level][case])
+        levels = _played(setup.database, effort.pick(5, 1))
+        return told_once(facts(trial[name]) for trial in levels[setup.isolation][case])
 
-    return arm(f"{kind}, {title}", role, setup, _checks(words), run)
+    return arm(f"{setup.database}, {setup.moment}", role, setup, _checks(words), run)
 
 
 def _by_level(effort: Effort, kind: str, step: str) -> list[Trial]:
@@ -153,6 +153,7 @@ def _played(kind: str, trials: int) -> dict[str, Any]:
     """All cases of a database, by isolation."""
     with start(kind) as database:
         engine = arguments(DRIVERS[kind], database)
-        return {
-            level: play(SCENE, engine=engine, isolation=level, cases=CASES, trials=trials) for level in LEVELS[kind]
-        }
+        how = {"engine": engine, "trials": trials, "patience": 240}
+        first, *others = LEVELS[kind]
+        levels = {first: play(SCENE, isolation=first, cases=list(CASES), **how)}
+        return levels | {level: play(SCENE, isolation=level, cases=BY_LEVEL, **how) for level in others}

@@ -55,4 +55,5 @@ def _trials(kind: str, level: str, read: str, effort: Effort) -> list[Trial]:
 def _played(kind: str, trials: int) -> dict[str, Any]:
     with start(kind) as database:
         engine = arguments(DRIVERS[kind], database)
-        return {level: play(SCENE, engine=engine, isolation=level, trials=trials) for level in LEVELS[kind]}
+        how = {"engine": engine, "trials": trials, "patience": 240}
+        return {level: play(SCENE, isolation=level, **how) for level in LEVELS[kind]}

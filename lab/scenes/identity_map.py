@@ -5,18 +5,15 @@ Nothing is left to chance: all happens in one thread, and the garbage collector 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, ForeignKey, Integer, String, TypeDecorator, event, select, text, update
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
+from sqlalchemy import Engine, ForeignKey, Integer, String, TypeDecorator, event, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
-from lab.drivers import spoken
-from lab.scenes.staleness import FRESH, READS, Base, Page, engines, logged, write, writing
-
-BY_READ = ("attribute", "get()", "select(Entity)", "select(column)", "text()")
+from lab.scenes import expiry
+from lab.scenes.staleness import FRESH, Base, Page, engines, logged, writing
 
 
 class Word(str):
@@ -59,11 +56,6 @@ SELECTS: dict[str, Callable[[Session, Story], str]] = {
     "select(Entity)": lambda session, story: session.scalars(THE_STORY).one().body,
     "populate_existing": lambda session, story: session.scalars(THE_STORY, execution_options=FRESH).one().body,
     "the same value assigned, flush()": lambda session, story: _assign(session, story),
-}
-SYNCHRONIZED = ("auto", "evaluate", "fetch", False)
-# What is committed in between does no more than its name says: see expire_on_commit.
-STEPS = {"none": (), "expire_all()": ("expire_all",), "transaction ended": ("commit",)} | {
-    "expire_all(), transaction ended": ("commit", "expire_all")
 }
 
 
@@ -178,86 +170,11 @@ def _stories(session: Session) -> int:
     return sum(identity[0] is Story for identity in session.identity_map)
 
 
-def _expire_on_commit(first: Engine, other: Engine) -> dict[str, Any]:
-    """Commit, have another Session write, and read."""
-
-    def read(name: str, expires: bool) -> dict[str, Any]:
-        write(other, "old")
-        with Session(first, expire_on_commit=expires) as session:
-            page = session.get_one(Page, 1)
-            session.commit()
-            write(other, "new")
-            with logged() as log:
-                return {"outcome": READS[name](session, page), "sql": log.told, "message": ""}
-
-    return {str(expires): {name: read(name, expires) for name in BY_READ} for expires in (True, False)}
-
-
-def _bulk(first: Engine, other: Engine) -> dict[str, Any]:
-    """Update the row of a loaded object by a statement of the same Session, and read in it."""
-    the_page = update(Page).where(Page.id == 1).values(body="new")
-    ways: dict[str, tuple[Any, dict[str, Any]]] = {
-        f"synchronize_session={how!r}": (the_page, {"synchronize_session": how}) for how in SYNCHRONIZED
-    }
-    ways["the table's update()"] = (update(Page.__table__).where(Page.id == 1).values(body="new"), {})
-    ways["text()"] = (text("UPDATE stale_page SET body = 'new' WHERE id = 1"), {})
-
-    def read(name: str, statement: Any, options: dict[str, Any]) -> dict[str, Any]:
-        write(other, "old")
-        with Session(first) as session:
-            page = session.get_one(Page, 1)
-            with logged() as log:
-                session.execute(statement, execution_options=options)
-                if name == "commit(), attribute":
-                    session.commit()
-                outcome = READS["attribute" if name == "commit(), attribute" else name](session, page)
-            return {"outcome": outcome, "sql": log.told, "message": ""}
-
-    names = (*BY_READ, "commit(), attribute")
-    return {way: {name: read(name, *how) for name in names} for way, how in ways.items()}
-
-
-def _expire_all(first: Engine, other: Engine) -> dict[str, Any]:
-    """Expire, end the transaction, both or neither; here, a commit does not expire."""
-
-    def read(steps: Sequence[str]) -> dict[str, Any]:
-        write(other, "old")
-        with Session(first, expire_on_commit=False) as session:
-            page = session.get_one(Page, 1)
-            write(other, "new")
-            with logged() as log:
-                for step in steps:
-                    getattr(session, step)()
-                return {"outcome": page.body, "sql": log.told, "message": ""}
-
-    return {name: read(steps) for name, steps in STEPS.items()}
-
-
-def _invalidate(first: Engine, other: Engine) -> dict[str, Any]:
-    """Call invalidate() through the registry, and on the Session in it."""
-    found = {}
-    for name in ("scoped_session", "the Session in it"):
-        registry = scoped_session(sessionmaker(first))
-        session = registry()
-        session.connection()
-        given_up: list[object] = []
-        event.listen(first, "invalidate", lambda *what: given_up.append(what))  # noqa: B023 - called within the iteration
-        seen = {"outcome": "right", "message": ""}
-        try:
-            (registry if name == "scoped_session" else session).invalidate()
-        except AttributeError as problem:
-            seen = {"outcome": "error", "message": spoken(problem)}
-        found[name] = {**seen, "given_up": bool(given_up), "in_transaction": session.in_transaction()}
-        with contextlib.suppress(Exception):
-            registry.remove()
-    return found
-
-
 CASES: dict[str, Callable[[Engine, Engine], dict[str, Any]]] = {
     "executed": _executed,
     "cycle": _cycle,
-    "expire_on_commit": _expire_on_commit,
-    "bulk": _bulk,
-    "expire_all": _expire_all,
-    "invalidate": _invalidate,
+    "expire_on_commit": expiry.expire_on_commit,
+    "bulk": expiry.bulk_update,
+    "expire_all": expiry.expire_all,
+    "invalidate": expiry.invalidate,
 }
