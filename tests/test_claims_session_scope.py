@@ -81,3 +81,9 @@ def test_worst_on_apache(evidence):
 def test_close_ends_the_transaction(evidence):
     """After close() the server has no transaction open, whatever the pool does; without it, it has."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("session-left-over-fails-next-job")
+def test_session_left_over_fails_next_job(evidence):
+    """With one Session for the worker, a job pays for what befell the one before it; with its own it does not."""
+    assert "reproduced" == judge(evidence).kind
