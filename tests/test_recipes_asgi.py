@@ -15,7 +15,7 @@ from starlette.routing import Route
 from lab.apps.asgi_pages import Base, Hit, fill
 from lab.drivers import arguments
 from lab.process import play
-from lab.scenes.asgi_client import HAZARDS, NOT_ON_SQLITE, ONLY_FASTAPI, Client, Hazard
+from lab.scenes.asgi_client import HAZARDS, ONLY_FASTAPI, ONLY_IN_LOOP, Client, Hazard
 from recipes import asgi_session, fastapi_session
 
 RECIPES = {"recipe asgi_session": "none", "recipe fastapi_session": "yield, then close()"}
@@ -44,7 +44,7 @@ def test_every_request_ends_well(recipe, name, database):
     told = play(SCENE, patience=100, **how, remedies=remedies)["told"]
     words = [{row: seen["word"] for row, seen in told[remedy][0].items()} for remedy in remedies]
 
-    left_out = {*(NOT_ON_SQLITE if name == "sqlite" else ()), *(ONLY_FASTAPI if "asgi" in recipe else ())}
+    left_out = {*(() if name == "asyncpg" else ONLY_IN_LOOP), *(ONLY_FASTAPI if "asgi" in recipe else ())}
     assert dict.fromkeys(set(HAZARDS) - left_out, "right") == words[0]
     assert len([word for word in words[1].values() if word != "right"]) >= 7
 

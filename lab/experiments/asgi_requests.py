@@ -13,7 +13,7 @@ from lab.databases import start
 from lab.drivers import arguments, driver
 from lab.evidence import Effort, arm, experiment
 from lab.process import play
-from lab.scenes.asgi_client import HAZARDS, NOT_ON_SQLITE, ONLY_FASTAPI
+from lab.scenes.asgi_client import HAZARDS, ONLY_FASTAPI, ONLY_IN_LOOP
 from lab.shapes import Arm, Check, Outcome, Role, Setup, Tally, Trial
 
 SCENE, THREADS = "lab.scenes.asgi_requests", "lab.scenes.asgi_threads"
@@ -105,7 +105,7 @@ def drivers(effort: Effort) -> Sequence[str]:
 def rows(name: str, remedy: str) -> list[str]:
     """The hazards that a driver and a remedy can meet."""
     left_out = () if remedy in FASTAPI else ONLY_FASTAPI
-    left_out += NOT_ON_SQLITE if name == "sqlite" else ()
+    left_out += () if driver(name).loop else ONLY_IN_LOOP
     return [row for row in HAZARDS if row not in left_out]
 
 

@@ -56,8 +56,8 @@ HAZARDS = {
     "client gone, another BaseHTTPMiddleware": Hazard("stream", leaves="mid-stream", under=True),
 }
 ONLY_FASTAPI = ("exception in another dependency",)
-# Its queries do not sleep.
-NOT_ON_SQLITE = ("cancelled in a query",)
+# In a thread a query cannot be cancelled.
+ONLY_IN_LOOP = ("cancelled in a query",)
 
 
 @dataclass
