@@ -8,7 +8,8 @@ that something holds keeps its attributes, whatever is queried; a transaction th
 
 Use it when: a Session lives longer than one request or job, and some of its reads must be current.
 Not when: each request or job has a Session of its own, closed at its end; then every first read is fresh. Nor when the
-transaction writes past SQLAlchemy (a driver's own cursor, a function called in a SELECT): ``restart`` cannot know.
+transaction writes past SQLAlchemy (a driver's own cursor, a function called in a SELECT): ``restart`` cannot know. Nor
+for a replica that lags: it shows what it has, and read_your_writes goes to the primary.
 
 ================================  ==================================  ================================================
 call                              costs                               refuses, with an error

@@ -45,3 +45,9 @@ def test_the_probe_names_the_cause(evidence):
 def test_the_probe_changes_nothing(evidence):
     """Transaction, objects, pending work and identity map are after a diagnosis what they were before."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("session-recipes-cost")
+def test_the_recipes_for_sessions_send_nothing_more(evidence):
+    """A request sends the server the same bytes with a recipe as without; what does send more is seen to."""
+    assert "reproduced" == judge(evidence).kind
