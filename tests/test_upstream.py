@@ -64,6 +64,18 @@ def test_pg8000_lets_an_ssl_error_through(database):
     assert "caught" not in done.stdout
 
 
+@pytest.mark.parametrize("name", ["psycopg", "PyMySQL"])
+def test_a_locking_get_returns_the_old_value(name, database):
+    """As reported to SQLAlchemy: another's work is overwritten under a lock, and with populate_existing it is not."""
+    script = (FOLDER / "sqlalchemy_get_for_update.py").read_text()
+    url = arguments(name, database(name))["url"]
+    mended = script.replace("with_for_update=True", "with_for_update=True, populate_existing=True")
+    said = [_run(text, url).stdout for text in (script, mended)]
+
+    assert ["110", "510"] == [line.split()[-1] for line in said]
+    assert all(line in PAGE for line in said)
+
+
 def _where(running):
     return "127.0.0.1", str(running.port), USER, running.name
 
