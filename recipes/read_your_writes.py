@@ -44,8 +44,8 @@ The next request of the same user may come to another process: let its :attr:`to
 
 Where PostgreSQL's replica can be waited for, :func:`position` and :func:`wait_for` do without a guess of its lag.
 
-Tested with SQLAlchemy 2.0 and 2.1 on PostgreSQL 15 with a streaming standby, with psycopg2 and psycopg. Of this kind of
-``get_bind`` SQLAlchemy says what it is for, and that two Sessions, one for readers and one for writers, are simpler:
+Tested with SQLAlchemy 2.0 and 2.1 on PostgreSQL 15 and a streaming standby, with psycopg2, psycopg and asyncpg. Of this
+kind of ``get_bind`` SQLAlchemy says that two Sessions, one for readers and one for writers, are simpler:
 https://docs.sqlalchemy.org/en/20/orm/persistence_techniques.html#custom-vertical-partitioning
 """
 

@@ -156,7 +156,7 @@ def _stage() -> Iterator[Play]:
                     pair().primary.ask(statement)
                 with pair().held():
                     where = {"primary": arguments(name, pair().primary), "standby": arguments(name, pair().standby)}
-                    _played[what] = play(scene, **where)
+                    _played[what] = play(scene, patience=180, **where)
             return _played[what]
 
         yield played

@@ -41,12 +41,13 @@ def _read(
     if seconds:
         asked = _first_question(follower)
         going_on = threading.Thread(target=_resume, args=(create_engine(**standby), asked, got), daemon=True)
-        if way == "the replay goes on":
+        if resumes := way == "the replay goes on":
             going_on.start()
         try:
             wait_for(follower, reached, seconds)
             got["wait"] = "over"
-            going_on.join(PATIENCE)
+            if resumes:
+                going_on.join(PATIENCE)
         except TimeoutError as problem:
             got |= {"wait": "in vain", "says": spoken(problem).replace(reached, "LSN")}
     with Session(follower) as session:
