@@ -33,7 +33,7 @@ def next_job(effort: Effort) -> Iterator[Arm]:
     for name in ("psycopg2", "PyMySQL", "sqlite")[:: effort.pick(1, 2)]:
         played = functools.cache(functools.partial(_play, name, effort.pick(5, 1)))
         for (case, whose), role in ROLES.items():
-            it = Setup(driver(name).database, name, remedy=whose, moment=case)
+            it = Setup(driver(name).database, name, remedy=whose, request=case)
             does = EXPECTED[case][whose == OWN]
             checks = [Check("does", "==", does), Check("error", "==", int(does == "nothing"))]
             yield arm(f"{case}, {whose}, {name}", role, it, checks, functools.partial(_trials, played, case, whose))
