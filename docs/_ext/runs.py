@@ -38,8 +38,8 @@ def marked(state: str, seen: int = 0, of: int = 0) -> str:
 
 
 def worst(states: Iterable[str]) -> str:
-    """The worst of several states; words that are none come before all of them."""
-    return max(states, key=["", *STATES].index) if (states := [s for s in states if s in STATES or not s]) else ""
+    """The worst of several states; empty where none is one."""
+    return max((state for state in states if state in STATES), key=list(STATES).index, default="")
 
 
 def colour(state: str, otherwise: str = "plain") -> str:
