@@ -50,12 +50,15 @@ class Figure(SphinxDirective):
 
 
 class EvidenceGrid(Figure):
-    """What was counted, as a table by setup; several claims' arms are merged."""
+    """What was counted, as a table by setup; several claims' arms are merged.
+
+    ``head`` is the title of the rows, where the fields that they are made of do not say it.
+    """
 
     required_arguments = 1
     final_argument_whitespace = True
     option_spec: ClassVar = dict.fromkeys(
-        ("rows", "columns", "cell", "roles", "caption"), directives.unchanged_required
+        ("rows", "head", "columns", "cell", "roles", "caption"), directives.unchanged_required
     )
 
     def draw(self, found: list[Evidence]) -> list[nodes.Node]:
@@ -80,7 +83,8 @@ class EvidenceGrid(Figure):
             for name, row in table.items()
         ]
         legend = "; ".join(_legend(name) for name in shown)
-        head = [", ".join(map(exhibit.field_words, down)), *(columns if across else map(_legend, shown))]
+        corner = self.options.get("head", ", ".join(map(exhibit.field_words, down)))
+        head = [corner, *(columns if across else map(_legend, shown))]
         label = self.options.get("caption", "Evidence")
         links = exhibit.joined((link(evidence.claim, "claim", evidence.claim) for evidence in found), ", ")
         told = f"In each cell: {legend}. " if across else ""
