@@ -148,6 +148,31 @@ def test_no_call_drops_an_unflushed_change(server):
         assert "old" == page.body
 
 
+@pytest.mark.parametrize("autoflush", [True, False])
+@pytest.mark.parametrize(
+    ("call", "loses"),
+    [
+        (lambda session, page: session.refresh(page), [True, False]),
+        (lambda session, page: session.expire(page), [True, False]),
+        (
+            lambda session, page: session.scalars(select(Page), execution_options={"populate_existing": True}).all(),
+            [False],
+        ),
+        (lambda session, page: session.get(Page, 1, with_for_update=True), []),
+        (lambda session, page: session.commit(), []),
+    ],
+    ids=["refresh()", "expire()", "populate_existing", "get(with_for_update=True)", "commit()"],
+)
+def test_what_loses_an_unflushed_change(call, loses, autoflush, engine):
+    """The table of the article: refresh() and expire() always do, populate_existing does where nothing is flushed."""
+    with Session(engine, autoflush=autoflush) as session:
+        page = session.get_one(Page, 1)
+        page.body = "mine"
+        call(session, page)
+
+        assert (autoflush in loses) == (page.body == "old")
+
+
 def test_restart_refuses_what_it_has_not_watched(engine):
     """A transaction of which nothing is known is not ended, nor one that began outside of the Session."""
     with Session(engine) as session:
