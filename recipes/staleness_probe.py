@@ -8,7 +8,8 @@ Session agrees with the object that it returns, and ``refresh()`` or ``rollback(
 
 Use it when: a value is not what you expect, or as ``assert_fresh`` at the end of a test that must not read old data.
 Not when: the database is SQLite in memory, which has one connection and therefore no second opinion; nor where readers
-wait for writers, as in SQL Server by default. Nor in production code: it reads five times, on three connections.
+wait for writers, as in SQL Server by default. Nor in production code: it reads five times, on three connections. In a
+snapshot it takes what the transaction itself has changed, but past the ORM, for somebody else's change.
 
 It compares four: the object's attributes; its row through the session's own transaction, if there is one; through a new
 transaction on the session's engine; and, if *truth* is given, on that engine, the primary. A ``select()`` may stand for
