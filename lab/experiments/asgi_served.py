@@ -8,9 +8,11 @@ import http.client
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 from sqlalchemy import create_engine
 
+from lab import evidence
 from lab.apps.asgi_pages import COMMENTS, DIRTY, OLD, fill
 from lab.apps.asgi_ways import FASTAPI
 from lab.databases import Database, start
@@ -69,6 +71,8 @@ def client_gone_real(effort: Effort) -> Iterator[Arm]:
 
 
 def _trials(database: Callable[[], Database], name: str, remedy: str, rows: list[str]) -> Iterator[Trial]:
+    for framework in "FastAPI", "Starlette":
+        evidence.saw(framework, version(framework.lower()))
     facts: dict[str, object] = {"says": (says := {})}
     for row in rows:
         facts[row], says[row] = _play(database(), name, remedy, row)
