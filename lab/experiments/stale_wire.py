@@ -64,6 +64,8 @@ def _story(got: dict[str, Any], calls: list[trace.Call], port: int) -> list[Even
     for event in kept:
         # Each has a socket of its own here, so that what is read answers what its reader asked.
         event["owner"] = event["who"]
+        # Which row it is, is known, and the picture is narrow.
+        event["text"] = event["text"].partition(" WHERE ")[0]
     notes = [{"t": t - start, "who": who, "op": "note", "text": text} for t, who, text in got["notes"]]
     found = sorted([*kept, *notes], key=lambda event: event["t"])
     return [{**event, "t": round(event["t"], 6)} for event in found if event["op"] != "sleeps"]
