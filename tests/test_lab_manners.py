@@ -1,6 +1,7 @@
 """The lab's manners: however its user ends, nothing of it is left on the machine."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -23,13 +24,16 @@ SERVERS = {
     "sqlite": None,
     "uwsgi": "uwsgi",
     "gunicorn": "gunicorn",
+    "uvicorn": "uvicorn",
+    "apache": "apache2",
+    "replica": "walreceiver",
     "detached": "sleep",
 }
 
 # Starts what its first argument names, says so, and ends as the second one says.
 USER = """
 import contextlib, json, sys, threading, time, urllib.request
-from lab import databases, servers
+from lab import apache, databases, replica, servers, uvicorn
 from lab.process import folder, kept, wait_until
 
 what, end, app = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -54,6 +58,9 @@ start = {
     "sqlite": databases.sqlite,
     "uwsgi": lambda: servers.uwsgi("shop", workers=2, options=options),
     "gunicorn": lambda: servers.gunicorn("shop", workers=2, options=options),
+    "uvicorn": lambda: uvicorn.uvicorn("lab.apps.hello", options={"interface": "wsgi"}),
+    "apache": lambda: apache.apache("lab.apps.hello", processes=2),
+    "replica": replica.replica,
     "detached": detached,
     "hung": hung,
 }
@@ -147,8 +154,10 @@ def _user(what, end, place):
 
 def _available(*what):
     """Those of *what* that this machine has; the test is skipped if that is none, and in CI if it is not all."""
-    needs = {"postgresql": "postgresql", "mariadb": "mariadb", "hung": "strace"}
+    needs = {"postgresql": "postgresql", "replica": "postgresql", "mariadb": "mariadb", "hung": "strace"}
     there = [name for name in what if name not in needs or components.find(needs[name])]
+    if "apache" in there and not (components.find("apache") and importlib.util.find_spec("mod_wsgi")):
+        there.remove("apache")
     if not there or (len(there) < len(what) and os.environ.get("CI") == "true"):
         pytest.skip("; ".join(components.report()))
     return there

@@ -42,6 +42,8 @@ _FIELDS = {
     "child_sends": "the child sends",
     "server": "who forks",
     "workers": "processes",
+    "cpu_us": "CPU time (µs)",
+    "more_us": "more than without (µs)",
     "orm_stale": "old objects",
     "raw_stale": "old rows",
     "moment": "at the fork",
