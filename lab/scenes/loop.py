@@ -56,6 +56,8 @@ def main(
     pid = os.fork()
     if not pid:
         os.close(orders[1])
+        # A collection that nobody ordered would say in the controls what only an ordered one is to say.
+        gc.disable()
         asyncio.run(_parent(engine, database, own_loop, steps, protected, child[1], parent[1], orders[0]))
         os._exit(0)
     first = wait_until(lambda: _said(parent[0]), "the parent has forked")
