@@ -1,6 +1,7 @@
 """The recipes for a session per ASGI request: what is promised of them, and the hazard in their place as control."""
 
 import asyncio
+import inspect
 from typing import Annotated
 
 import pytest
@@ -209,3 +210,12 @@ async def _request(app):
     client = Client(Hazard("page"))
     await app(client.scope, client.receive, client.send)
     return client.status
+
+
+@pytest.mark.parametrize("part", ["class _Request:", "def get_session()", "async def _close("])
+def test_the_two_recipes_share_it(part):
+    """What a request's Session is, and how it is closed, is the same code in both, word for word."""
+    texts = [inspect.getsource(module) for module in MODULES.values()]
+    blocks = [text.partition(f"\n{part}")[2].partition("\n\n\n")[0] for text in texts]
+
+    assert blocks[0] == blocks[1] != ""
