@@ -92,7 +92,7 @@ def bulk_update(effort: Effort) -> Iterator[Arm]:
 
 @experiment("stale-expire-all-per-isolation", seeds=["I5"], uses=USES)
 def expire_all(effort: Effort) -> Iterator[Arm]:
-    roles: dict[str, Role] = dict(zip(STEPS, ("hazard", "control", "control", "remedy"), strict=True))
+    roles: dict[str, Role] = dict(zip(STEPS, ("hazard", "control", "hazard", "remedy"), strict=True))
     words = {"none": ("old", "old"), "expire_all()": ("new", "old"), "transaction ended": ("old", "old")}
     for kind in ("postgresql", "mariadb"):
         for step, role in roles.items():
