@@ -24,7 +24,8 @@ class Setup:
     ``server`` is whoever forks or serves, ``moment`` what the parent was doing when it happened, ``child`` what the
     child does. For what is read: ``isolation`` is the transaction's, ``held`` says whether something keeps the object,
     ``read`` how it is read. For requests: ``framework`` is what the application is written for, ``request`` its kind;
-    ``mode`` is the server's, and each of ``workers`` processes has so many ``threads``.
+    ``mode`` is the server's, and each of ``workers`` processes has so many ``threads``. For what is shared: ``scope``
+    says whose a Session is, ``pool`` how many connections there may be (size + overflow).
     """
 
     database: str = ""
@@ -44,6 +45,8 @@ class Setup:
     request: str = ""
     mode: str = ""
     threads: int = 0
+    scope: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True)

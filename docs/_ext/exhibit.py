@@ -136,7 +136,7 @@ def machine_line(evidence: Evidence) -> str:
 def setup_words(setup: Setup) -> list[str]:
     words = [setup.server, setup.database, setup.driver, "TLS" if setup.tls else ""]
     words += [setup.mode, setup.isolation, setup.held, setup.read, setup.framework, setup.request]
-    words += [setup.moment, setup.child, setup.remedy]
+    words += [setup.moment, setup.child, setup.scope, f"pool {setup.pool}" if setup.pool else "", setup.remedy]
     counts = {
         "workers": setup.workers,
         "threads each": setup.threads,
