@@ -4,8 +4,8 @@ Client side only: the process's own CPU time, user and system, which the load of
 take turns, in many short rounds, and each recipe is compared with what is written without it, in its own round.
 """
 
-from lab.experiments.session_overhead import BESIDE, WAYS, cpu
+from lab.experiments.session_overhead import COST
 from tests.benchmark import run
 
 if __name__ == "__main__":
-    run(__doc__.splitlines()[0], "request", 50, WAYS, BESIDE, cpu)
+    run(__doc__.splitlines()[0], "request", 50, COST.ways, COST.beside, COST.cpu)

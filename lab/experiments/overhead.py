@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import statistics
 from collections.abc import Iterator
 
+from lab.costs import Counting
 from lab.databases import Database, start
 from lab.drivers import arguments, driver
 from lab.evidence import Effort, arm, experiment
 from lab.process import play
-from lab.relay import Relay
 from lab.scenes.overhead import WARM_UP, WAYS
 from lab.shapes import Arm, Check, Setup, Trial
 
@@ -23,26 +22,9 @@ DEAR = ("pool_pre_ping", "NullPool")
 SILENT = Check("more_bytes", "==", 0)
 
 
-class Counting(Relay):
-    """A relay that counts what clients send."""
-
-    sent = 0
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if writer.get_extra_info("peername")[1] == self._target:
-            write = writer.write
-
-            def counted(data: bytes) -> None:
-                self.sent += len(data)
-                write(data)
-
-            writer.write = counted
-        await super()._pump(reader, writer)
-
-
 @experiment(
     "recipes-cost-no-round-trip",
-    uses=["lab/scenes/overhead.py", "lab/relay.py", *(f"recipes/{name}.py" for name in RECIPES)],
+    uses=["lab/scenes/overhead.py", "lab/costs.py", "lab/relay.py", *(f"recipes/{name}.py" for name in RECIPES)],
 )
 def cost(effort: Effort) -> Iterator[Arm]:
     """Facts: ``more_bytes``, what is sent to the server beyond what the bare engine sends, per checkout with one

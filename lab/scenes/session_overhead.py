@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,14 +13,13 @@ from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from lab.scenes.staleness import Base, Page
+from lab.turns import Do, take_turns
 from lab.wsgi import Application, exchange
 from recipes import asgi_session, fastapi_session, flask_session, fresh_reads, wsgi_session
 from recipes.read_your_writes import ReadYourWrites
 
 BODY = "old"
 WARM_UP = 20
-# Answers so many requests.
-Serve = Callable[[int], object]
 
 
 def _page(session: Session) -> str:
@@ -31,7 +28,7 @@ def _page(session: Session) -> str:
     return page.body if session.scalar(select(Page.id)) == page.id else ""
 
 
-def _by_wsgi(app: Application) -> Serve:
+def _by_wsgi(app: Application) -> Do:
     def serve(times: int) -> None:
         for _ in range(times):
             _has_answered(exchange(app, "/").body.decode())
@@ -39,7 +36,7 @@ def _by_wsgi(app: Application) -> Serve:
     return serve
 
 
-def _by_asgi(app: Callable[..., Any]) -> Serve:
+def _by_asgi(app: Callable[..., Any]) -> Do:
     loop = asyncio.new_event_loop()
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
 
@@ -59,7 +56,7 @@ def _by_asgi(app: Callable[..., Any]) -> Serve:
     return lambda times: loop.run_until_complete(requests(times))
 
 
-def _by_call(view: Callable[[], str]) -> Serve:
+def _by_call(view: Callable[[], str]) -> Do:
     def serve(times: int) -> None:
         for _ in range(times):
             _has_answered(view())
@@ -80,11 +77,11 @@ def _wsgi_app(view: Callable[[], str]) -> Application:
     return app
 
 
-def _wsgi_with(engine: Engine) -> Serve:
+def _wsgi_with(engine: Engine) -> Do:
     return _by_wsgi(_wsgi_app(_viewed_with(sessionmaker(engine))))
 
 
-def _wsgi_per_query(engine: Engine) -> Serve:
+def _wsgi_per_query(engine: Engine) -> Do:
     make_session = sessionmaker(engine)
 
     def view() -> str:
@@ -96,7 +93,7 @@ def _wsgi_per_query(engine: Engine) -> Serve:
     return _by_wsgi(_wsgi_app(view))
 
 
-def _wsgi_recipe(engine: Engine) -> Serve:
+def _wsgi_recipe(engine: Engine) -> Do:
     app = _wsgi_app(lambda: _page(wsgi_session.get_session()))
     return _by_wsgi(wsgi_session.install(app, sessionmaker(engine)))
 
@@ -109,7 +106,7 @@ def _viewed_with(make_session: Callable[[], Session]) -> Callable[[], str]:
     return view
 
 
-def _flask_teardown(engine: Engine) -> Serve:
+def _flask_teardown(engine: Engine) -> Do:
     app, make_session = Flask("pages"), sessionmaker(engine)
 
     @app.get("/")
@@ -124,7 +121,7 @@ def _flask_teardown(engine: Engine) -> Serve:
     return _by_wsgi(app)
 
 
-def _flask_recipe(engine: Engine) -> Serve:
+def _flask_recipe(engine: Engine) -> Do:
     app = Flask("pages")
     app.add_url_rule("/", view_func=lambda: _page(flask_session.get_session()), endpoint="page")
     return _by_wsgi(flask_session.install(app, sessionmaker(engine)))
@@ -138,11 +135,11 @@ def _asgi_app(view: Callable[[], str]) -> Callable[..., Any]:
     return app
 
 
-def _asgi_with(engine: Engine) -> Serve:
+def _asgi_with(engine: Engine) -> Do:
     return _by_asgi(_asgi_app(_viewed_with(sessionmaker(engine))))
 
 
-def _asgi_recipe(engine: Engine) -> Serve:
+def _asgi_recipe(engine: Engine) -> Do:
     app = _asgi_app(lambda: _page(asgi_session.get_session()))
     return _by_asgi(asgi_session.install(app, sessionmaker(engine)))
 
@@ -158,7 +155,7 @@ def _fastapi_app(dependency: Callable[..., Any]) -> FastAPI:
     return app
 
 
-def _fastapi_yield(engine: Engine) -> Serve:
+def _fastapi_yield(engine: Engine) -> Do:
     make_session = sessionmaker(engine)
 
     def dependency():
@@ -168,17 +165,17 @@ def _fastapi_yield(engine: Engine) -> Serve:
     return _by_asgi(_fastapi_app(dependency))
 
 
-def _fastapi_recipe(engine: Engine) -> Serve:
+def _fastapi_recipe(engine: Engine) -> Do:
     app = fastapi_session.install(_fastapi_app(fastapi_session.get_session), sessionmaker(engine))
     return _by_asgi(app)
 
 
-def _routed(engine: Engine) -> Serve:
+def _routed(engine: Engine) -> Do:
     other = create_engine(engine.url)
     return _by_call(_viewed_with(sessionmaker(class_=ReadYourWrites, primary=other, replicas=[engine])))
 
 
-def _again(make_session: Callable[[], Session], reread: Callable[[Session, Page], object]) -> Serve:
+def _again(make_session: Callable[[], Session], reread: Callable[[Session, Page], object]) -> Do:
     def view() -> str:
         with make_session() as session:
             page = session.get_one(Page, 1)
@@ -189,7 +186,7 @@ def _again(make_session: Callable[[], Session], reread: Callable[[Session, Page]
 
 
 # Each recipe stands beside what is written without it, on the same framework, under ``BESIDE``.
-WAYS: dict[str, Callable[[Engine], Serve]] = {
+WAYS: dict[str, Callable[[Engine], Do]] = {
     "WSGI, with Session()": _wsgi_with,
     "wsgi_session": _wsgi_recipe,
     "WSGI, a Session for each query": _wsgi_per_query,
@@ -244,19 +241,4 @@ def main(
             settings["isolation_level"] = "READ COMMITTED"
         serving[way] = make(create_engine(**settings))
         serving[way](WARM_UP)
-    gc.collect()
-    # Whose garbage is collected during whose turn is chance.
-    gc.disable()
-    rows = []
-    for turn in range(rounds):
-        # Nobody always comes after the same neighbour.
-        ways = [*WAYS][turn % len(WAYS) :] + [*WAYS][: turn % len(WAYS)]
-        rows.append({way: _cpu(serving[way], requests) / requests * 1e6 for way in ways})
-        gc.collect()
-    return {"rounds": rows}
-
-
-def _cpu(serve: Serve, requests: int) -> float:
-    before = time.process_time()
-    serve(requests)
-    return time.process_time() - before
+    return {"rounds": take_turns(serving, rounds, requests)}
