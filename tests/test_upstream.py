@@ -76,6 +76,21 @@ def test_a_locking_get_returns_the_old_value(name, database):
     assert all(line in PAGE for line in said)
 
 
+@pytest.mark.parametrize("name", ["psycopg", "PyMySQL"])
+def test_a_thread_that_ends_keeps_its_connection(name, database):
+    """As reported to SQLAlchemy: the pool is exhausted by threads that have ended; collected, or removed, it is not."""
+    script = (FOLDER / "sqlalchemy_dying_thread.py").read_text()
+    url = arguments(name, database(name))["url"]
+    line = "    thread.join()\n"
+    collected = script.replace(line, f"{line}    gc.collect()\n")
+    removed = script.replace("target=ask", "target=lambda: (ask(), Session.remove())")
+    said = [_run(text, url).stdout for text in (script, collected, removed)]
+
+    assert said[1] == said[2]
+    assert all(text in PAGE for text in said)
+    assert [2, 1] == [len(text.splitlines()) for text in said[:2]]
+
+
 def _where(running):
     return "127.0.0.1", str(running.port), USER, running.name
 
