@@ -22,7 +22,7 @@ BODY = "old"
 WARM_UP = 20
 
 
-def _page(session: Session) -> str:
+def two_statements(session: Session) -> str:
     """What each request asks: two statements."""
     page = session.get_one(Page, 1)
     return page.body if session.scalar(select(Page.id)) == page.id else ""
@@ -31,7 +31,7 @@ def _page(session: Session) -> str:
 def _by_wsgi(app: Application) -> Do:
     def serve(times: int) -> None:
         for _ in range(times):
-            _has_answered(exchange(app, "/").body.decode())
+            has_answered(exchange(app, "/").body.decode())
 
     return serve
 
@@ -51,20 +51,20 @@ def _by_asgi(app: Callable[..., Any]) -> Do:
                 sent.append(message)
 
             await app(dict(scope), receive, send)
-            _has_answered(b"".join(message.get("body", b"") for message in sent).decode())
+            has_answered(b"".join(message.get("body", b"") for message in sent).decode())
 
     return lambda times: loop.run_until_complete(requests(times))
 
 
-def _by_call(view: Callable[[], str]) -> Do:
+def by_call(view: Callable[[], str]) -> Do:
     def serve(times: int) -> None:
         for _ in range(times):
-            _has_answered(view())
+            has_answered(view())
 
     return serve
 
 
-def _has_answered(body: str) -> None:
+def has_answered(body: str) -> None:
     if body != BODY:
         raise AssertionError(f"asked for {BODY!r}, was given {body!r}")
 
@@ -94,14 +94,14 @@ def _wsgi_per_query(engine: Engine) -> Do:
 
 
 def _wsgi_recipe(engine: Engine) -> Do:
-    app = _wsgi_app(lambda: _page(wsgi_session.get_session()))
+    app = _wsgi_app(lambda: two_statements(wsgi_session.get_session()))
     return _by_wsgi(wsgi_session.install(app, sessionmaker(engine)))
 
 
 def _viewed_with(make_session: Callable[[], Session]) -> Callable[[], str]:
     def view() -> str:
         with make_session() as session:
-            return _page(session)
+            return two_statements(session)
 
     return view
 
@@ -112,7 +112,7 @@ def _flask_teardown(engine: Engine) -> Do:
     @app.get("/")
     def page() -> str:
         g.session = make_session()
-        return _page(g.session)
+        return two_statements(g.session)
 
     @app.teardown_appcontext
     def teardown(problem: BaseException | None) -> None:
@@ -123,7 +123,7 @@ def _flask_teardown(engine: Engine) -> Do:
 
 def _flask_recipe(engine: Engine) -> Do:
     app = Flask("pages")
-    app.add_url_rule("/", view_func=lambda: _page(flask_session.get_session()), endpoint="page")
+    app.add_url_rule("/", view_func=lambda: two_statements(flask_session.get_session()), endpoint="page")
     return _by_wsgi(flask_session.install(app, sessionmaker(engine)))
 
 
@@ -140,7 +140,7 @@ def _asgi_with(engine: Engine) -> Do:
 
 
 def _asgi_recipe(engine: Engine) -> Do:
-    app = _asgi_app(lambda: _page(asgi_session.get_session()))
+    app = _asgi_app(lambda: two_statements(asgi_session.get_session()))
     return _by_asgi(asgi_session.install(app, sessionmaker(engine)))
 
 
@@ -149,7 +149,7 @@ def _fastapi_app(dependency: Callable[..., Any]) -> FastAPI:
 
     # Not async: as it should be with a Session that blocks.
     def page(session=Depends(dependency)) -> PlainTextResponse:  # noqa: B008
-        return PlainTextResponse(_page(session))
+        return PlainTextResponse(two_statements(session))
 
     app.add_api_route("/", page)
     return app
@@ -172,7 +172,7 @@ def _fastapi_recipe(engine: Engine) -> Do:
 
 def _routed(engine: Engine) -> Do:
     other = create_engine(engine.url)
-    return _by_call(_viewed_with(sessionmaker(class_=ReadYourWrites, primary=other, replicas=[engine])))
+    return by_call(_viewed_with(sessionmaker(class_=ReadYourWrites, primary=other, replicas=[engine])))
 
 
 def _again(make_session: Callable[[], Session], reread: Callable[[Session, Page], object]) -> Do:
@@ -182,7 +182,7 @@ def _again(make_session: Callable[[], Session], reread: Callable[[Session, Page]
             reread(session, page)
             return page.body
 
-    return _by_call(view)
+    return by_call(view)
 
 
 # Each recipe stands beside what is written without it, on the same framework, under ``BESIDE``.
@@ -197,9 +197,9 @@ WAYS: dict[str, Callable[[Engine], Do]] = {
     "asgi_session": _asgi_recipe,
     "FastAPI, yield": _fastapi_yield,
     "fastapi_session": _fastapi_recipe,
-    "Session": lambda engine: _by_call(_viewed_with(sessionmaker(engine))),
+    "Session": lambda engine: by_call(_viewed_with(sessionmaker(engine))),
     "read_your_writes": _routed,
-    "fresh_reads, watch()": lambda engine: _by_call(_viewed_with(fresh_reads.watch(sessionmaker(engine)))),
+    "fresh_reads, watch()": lambda engine: by_call(_viewed_with(fresh_reads.watch(sessionmaker(engine)))),
     "Session, refresh()": lambda engine: _again(sessionmaker(engine), lambda session, page: session.refresh(page)),
     "fresh_reads, reread()": lambda engine: _again(sessionmaker(engine), fresh_reads.reread),
 }
@@ -227,18 +227,24 @@ def main(
         rounds: how often the ways take turns.
         requests: how many in each way and round.
     """
+    dialect = prepare(setup)
+    serving = {}
+    for way, make in WAYS.items():
+        settings = {**engines[way], "pool_pre_ping": way.endswith("pool_pre_ping")}
+        if way in REREADING and dialect != "sqlite":
+            # A snapshot it would refuse.
+            settings["isolation_level"] = "READ COMMITTED"
+        serving[way] = make(create_engine(**settings))
+        serving[way](WARM_UP)
+    return {"rounds": take_turns(serving, rounds, requests)}
+
+
+def prepare(setup: Mapping[str, Any]) -> str:
+    """Make the table with its page; return the name of the dialect."""
     own = create_engine(**setup)
     Base.metadata.drop_all(own)
     Base.metadata.create_all(own)
     with Session(own) as session, session.begin():
         session.add(Page(id=1, body=BODY))
     own.dispose()
-    serving = {}
-    for way, make in WAYS.items():
-        settings = {**engines[way], "pool_pre_ping": way.endswith("pool_pre_ping")}
-        if way in REREADING and own.dialect.name != "sqlite":
-            # A snapshot it would refuse.
-            settings["isolation_level"] = "READ COMMITTED"
-        serving[way] = make(create_engine(**settings))
-        serving[way](WARM_UP)
-    return {"rounds": take_turns(serving, rounds, requests)}
+    return own.dialect.name
