@@ -125,7 +125,7 @@ class Server:
         self._halt = lambda: loop.call_soon_threadsafe(halt.set)
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread
             for one in (signal.SIGINT, signal.SIGTERM):
-                # A second one ends it the hard way.
+                # The next one does what it does by default.
                 loop.add_signal_handler(one, lambda one=one: (loop.remove_signal_handler(one), self.stop()))
         with ThreadPoolExecutor(self._workers, "threaded_server") as self._pool:
             server = await asyncio.start_server(self._client, sock=self._socket)
