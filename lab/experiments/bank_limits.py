@@ -88,7 +88,7 @@ def _played(effort: Effort, name: str) -> dict[tuple[Callable[..., Trial], str],
     with start(driver(name).database) as database:
         engine = arguments(name, database)
         return {
-            (play, scope): [play(database, engine=engine, scope=scope, threads=n) for _ in range(effort.pick(5, 1))]
+            (play, scope): [play(database, engine=engine, scope=scope, threads=n) for _ in range(effort.pick(3, 1))]
             for play, scopes in PLAYS.items()
             for scope, n in scopes.items()
         }
