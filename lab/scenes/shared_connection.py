@@ -50,8 +50,8 @@ def main(engine: Mapping[str, Any], database: str, scope: str, trials: int) -> d
 
     Returns:
         The driver's ``threadsafety``, and trials. ``at once``: of A's statement, of B's, and of one ``after`` both the
-        outcome and the message; whether B ``waits``. ``in turns``: what each ``is told``, and what is ``stored``, when A
-        updates, B rolls back and A commits.
+        outcome and the message; whether B ``waits``. ``in turns``: what each ``is told``, and what is ``stored``, when
+        A updates, B rolls back and A commits.
     """
     source, bank = create_engine(**engine, poolclass=NullPool), Bank(engine)
     with create_engine(**engine, isolation_level="AUTOCOMMIT").connect() as own:
