@@ -85,7 +85,7 @@ def retry(
     Args:
         make_session: a ``sessionmaker``, or what else makes a new Session at each call.
         attempts: how often it is tried at most.
-        first: before the second attempt it sleeps up to so many seconds, and up to twice the time before each further one.
+        first: it sleeps up to so many seconds before the second attempt, up to twice that before the third, and so on.
         longest: the seconds that it sleeps at most.
         also: further errors that are done again, as ``StaleDataError``, which a version_id_col raises.
 
