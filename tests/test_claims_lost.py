@@ -45,3 +45,15 @@ def test_version_id(evidence):
 def test_serializable(evidence):
     """Where the database refuses one of two, a retry does both; where it does not, a retry has nothing to do."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("lost-update-lock-per-process")
+def test_a_lock_per_process(evidence):
+    """A threading.Lock in each of two processes loses an update; in one process, or with an SQL expression, none."""
+    assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("lost-update-wild")
+def test_the_wild(evidence):
+    """Ten threads lose additions by the plain way, and none by any of the others."""
+    assert "reproduced" == judge(evidence).kind

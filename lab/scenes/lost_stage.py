@@ -20,7 +20,7 @@ from lab.process import wait_until
 
 SNAPSHOT = ", innodb_snapshot_isolation"
 BEGINS = ("BEGIN", "BEGIN IMMEDIATE")
-BACKEND = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}
+BACKEND = {"postgresql": "SELECT pg_backend_pid()", **dict.fromkeys(("mysql", "mariadb"), "SELECT connection_id()")}
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE pid = :backend AND NOT granted"
 Pause = Callable[[], None]
 Step = Callable[[Pause], Any]
@@ -60,7 +60,7 @@ def engine_at(arguments: Mapping[str, Any], isolation: str, **how: Any) -> Engin
         def connected(dbapi: Any, record: Any) -> None:
             _settings(dbapi, kind, isolation.endswith(SNAPSHOT))
             ((record.info["backend"],),) = _ask(dbapi, BACKEND[kind])
-            dbapi.rollback()
+            dbapi.commit()
 
         @event.listens_for(engine, "checkout")
         def checkout(dbapi: Any, record: Any, proxy: Any) -> None:
