@@ -57,3 +57,9 @@ def test_a_lock_per_process(evidence):
 def test_the_wild(evidence):
     """Ten threads lose additions by the plain way, and none by any of the others."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("retry-transaction-does-both")
+def test_the_retry(evidence):
+    """After a deadlock, or a serialization failure, one of two transactions is undone; by the recipe both are done."""
+    assert "reproduced" == judge(evidence).kind
