@@ -63,3 +63,9 @@ def test_the_wild(evidence):
 def test_the_retry(evidence):
     """After a deadlock, or a serialization failure, one of two transactions is undone; by the recipe both are done."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("lost-update-write-skew")
+def test_write_skew(evidence):
+    """Rows that are read only go wrong below SERIALIZABLE, with a version_id_col too, unless they are locked."""
+    assert "reproduced" == judge(evidence).kind

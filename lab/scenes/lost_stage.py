@@ -136,6 +136,12 @@ def meet(steps: Sequence[Step], pauses: int, waits: Callable[[Actor, int], bool]
     return actors
 
 
+def each(pauses: Sequence[Pause]) -> None:
+    """Pause at each of them; a transaction that is done again has none left."""
+    for pause in pauses:
+        pause()
+
+
 def observer(arguments: Mapping[str, Any], isolation: str) -> Callable[[Actor, int], bool]:
     """A function that tells whether an actor waits for a lock, as the server sees it."""
     engine = create_engine(**arguments, isolation_level="AUTOCOMMIT")

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
-from lab.scenes.lost_stage import Account, Actor, Base, Pause, Versioned, engine_at, meet, observer
+from lab.scenes.lost_stage import Account, Actor, Base, Pause, Versioned, each, engine_at, meet, observer
 from recipes.retry_transaction import retry
 
 Read = Callable[[Session], Any]
@@ -138,10 +138,10 @@ def _play(engine: Engine, plain: Engine, waits: Callable[[Actor, int], bool], wa
             attempts.append(session)
             first = [pauses.pop() for _ in range(len(pauses))]
             seen = way.read(session)
-            _each(first[:1])
+            each(first[:1])
             way.write(session, seen)
             session.flush()
-            _each(first[1:])
+            each(first[1:])
 
         _commit(sessionmaker(engine), work, way)
 
@@ -155,11 +155,6 @@ def _play(engine: Engine, plain: Engine, waits: Callable[[Actor, int], bool], wa
     outcome = "lost" if balance != 100 + 10 * acknowledged else "error" if messages else "right"
     found = {"outcome": outcome, "balance": balance, "acknowledged": acknowledged}
     return {**found, "attempts": len(attempts), "messages": messages}
-
-
-def _each(pauses: Sequence[Pause]) -> None:
-    for pause in pauses:
-        pause()
 
 
 def _commit(make_session: sessionmaker[Session], work: Callable[[Session], None], way: Way) -> None:
