@@ -7,12 +7,13 @@ after the other. That is no mistake of the program: what is asked of it is to do
 the statement does not help, nor does the same Session: what it has read is what was refused.
 
 Use it when: transactions run at REPEATABLE READ or SERIALIZABLE, take locks on several rows, or map a version_id_col.
-Not when: the Session writes to two databases, or is given a connection on which somebody else has begun a transaction;
+Not when: the Session writes to two databases, or under AUTOCOMMIT, or in a transaction that somebody else has begun;
 then the work of one attempt outlives it. Nor under asyncio: write the same loop there, and ask :func:`transient`.
 
 Each attempt has a new Session and a transaction of its own, which is committed when *work* returns. So *work* must be
 a function that can be done twice: it reads what it needs from its Session, gives back plain values and not objects of
 the Session, lets the database's errors pass, and does not commit. Mails are sent after :func:`retry` has returned.
+:func:`transactional` is the same as a decorator.
 
 Done again are deadlocks (SQLSTATE 40P01, MySQL 1213), serialization failures (40001, MariaDB 1020), a lock that was
 waited for in vain (MySQL 1205) and SQLite's "database is locked". The last two have already waited, 50 and 5 seconds
@@ -20,7 +21,7 @@ by default, and each attempt may wait as long. 1205 undoes a statement and leave
 transaction is rolled back. All other errors are raised at once. So is a connection lost during the commit: nobody
 knows whether it took effect, and doing it again might do it twice.
 
->>> import tempfile, threading
+>>> import tempfile
 >>> from sqlalchemy import create_engine
 >>> from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 >>> from sqlalchemy.orm.exc import StaleDataError
