@@ -41,5 +41,5 @@ def _trials(effort: Effort, kind: str, way: str, processes: int) -> list[Trial]:
 def _played(effort: Effort, kind: str) -> list[list[dict[str, Any]]]:
     plays = [(processes, way == EXPRESSION) for way, processes in EXPECTED]
     with start(kind) as database:
-        how = {"plays": plays, "trials": effort.pick(5, 1), "patience": 200}
+        how = {"plays": plays, "trials": effort.pick(5, 1), "patience": 400}
         return play("lab.scenes.lost_processes", engine=arguments(DRIVERS[kind], database), **how)
