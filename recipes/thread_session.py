@@ -90,8 +90,13 @@ class OneThread(Session):
         self._made_by = _thread()
         super().__init__(*args, **kwargs)
 
+    def flush(self, *args: Any, **kwargs: Any) -> None:
+        # Before it has begun: a flush that fails rolls the transaction back.
+        self._check()
+        super().flush(*args, **kwargs)
+
     def get_bind(self, *args: Any, **kwargs: Any) -> Any:
-        # Each statement asks for it, those of a flush and a lazy load too.
+        # Each statement asks for it, a lazy load's too.
         self._check()
         return super().get_bind(*args, **kwargs)
 
