@@ -62,7 +62,7 @@ async def run_in_session(make_session, function, *arguments):
     if not inspect.iscoroutinefunction(function):
         raise TypeError("with an AsyncSession the function has to be an async one")
     try:
-        result = await function(session, *arguments)
+        result = await _to_the_end(function(session, *arguments), asyncio.Task.cancel)
         await _to_the_end(session.commit())
         return result
     finally:
@@ -119,18 +119,22 @@ async def _in_a_thread(session, function, arguments):
                 session.commit()
             return result
 
-    return await _to_the_end(asyncio.to_thread(work), cancelled.set)
+    return await _to_the_end(asyncio.to_thread(work), lambda _: cancelled.set())
 
 
-async def _to_the_end(coroutine, told=lambda: None):
-    """Wait for its end, even if the task is cancelled, or cancelled again, meanwhile; *told* is called if it is."""
+async def _to_the_end(coroutine, told=lambda running: None):
+    """Wait for its end, even if the task is cancelled, or cancelled again, meanwhile; *told* is called if it is, once.
+
+    What is cancelled again while it cleans up after a cancellation may leave its connection checked out.
+    """
     running, cancelled = asyncio.ensure_future(coroutine), None
     while not running.done():
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError as problem:
+            if cancelled is None and not running.done():
+                told(running)
             cancelled = problem
-            told()
     result = running.result()
     if cancelled:
         raise cancelled
