@@ -94,7 +94,7 @@ def _killed(effort: Effort, role: Role, name: str, ping: bool, how: str, way: st
     it = Setup(driver(name).database, name, remedy=way, moment=how, pool=pool)
 
     def run() -> Iterator[Trial]:
-        for told in _kills(name, ping, how, effort.pick(2, 1)):
+        for told in _kills(name, effort.pick(3, 1))[f"{pool}, {how}"]:
             rows = {moment: told[moment] for moment in words}
             nexts = [each for row in rows.values() for each in row["next"]]
             outcomes = [Outcome(each["kind"], each.get("message", "")) for each in nexts]
@@ -115,10 +115,10 @@ def _word(row: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _kills(name: str, ping: bool, how: str, count: int) -> list[dict[str, Any]]:
+def _kills(name: str, count: int) -> dict[str, list[dict[str, Any]]]:
     with start(driver(name).database) as database:
-        told = {"engine": arguments(name, database), "database": database.kind, "pre_ping": ping, "how": how}
-        return [play("lab.scenes.greenlet_killed", patience=120, **told) for _ in range(count)]
+        told = {"engine": arguments(name, database), "database": database.kind, "trials": count}
+        return play("lab.scenes.greenlet_killed", patience=240, **told)
 
 
 @experiment("greenlet-freezes-with-psycopg2", seeds=["T3"], uses=["lab/scenes/greenlet_freeze.py", COMMON])

@@ -27,6 +27,8 @@ PING, QUERY, BETWEEN = "in the pre-ping", "in a query", "between two queries"
 COMMIT, ROLLBACK = "in commit()", "in the rollback of close()"
 DRIVER, INVALIDATED = "in a driver's cursor, close()", "in a driver's cursor, invalidate()"
 MOMENTS = (PING, QUERY, BETWEEN, COMMIT, ROLLBACK, DRIVER, INVALIDATED)
+PINGS, NO_PING = "pool_pre_ping", "no pool_pre_ping"
+HOWS = KILL, TIMEOUT = "kill()", "Timeout"
 NEXT = 4
 
 
@@ -70,20 +72,23 @@ class Relay:
             target.shutdown(1)
 
 
-def main(engine: Mapping[str, Any], database: str, pre_ping: bool, how: str) -> dict[str, Any]:
-    """Play each moment.
+def main(engine: Mapping[str, Any], database: str, trials: int) -> dict[str, Any]:
+    """Play each moment *trials* times, killed by ``kill()`` and by a ``gevent.Timeout``, with and without pre-ping.
 
     Args:
         engine: arguments of ``create_engine``.
-        pre_ping: what the engine is told.
-        how: "kill()", or "Timeout" for a ``gevent.Timeout`` in the greenlet.
 
     Returns:
-        By moment what :func:`_play` tells.
+        By "pool, how" a list of what :func:`_play` tells, by moment.
     """
     gc.disable()
     logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
-    return {moment: _play(engine, database, pre_ping, how, moment) for moment in MOMENTS if pre_ping or moment != PING}
+
+    def once(pool: str, how: str) -> dict[str, Any]:
+        moments = [moment for moment in MOMENTS if pool == PINGS or moment != PING]
+        return {moment: _play(engine, database, pool == PINGS, how, moment) for moment in moments}
+
+    return {f"{pool}, {how}": [once(pool, how) for _ in range(trials)] for pool in (PINGS, NO_PING) for how in HOWS}
 
 
 def _play(arguments: Mapping[str, Any], database: str, pre_ping: bool, how: str, moment: str) -> dict[str, Any]:
@@ -140,12 +145,12 @@ def _kill(engine: Any, make_session: Any, relay: Relay, how: str, moment: str, d
             request()
 
     expiry: list[Any] = []
-    job = gevent.spawn(request if how == "kill()" else timed)
+    job = gevent.spawn(request if how == KILL else timed)
     gevent.wait([relay.arrived, job], count=1, timeout=30)
     if job.dead:
         relay.release()
         return f"was done before: {words(job.exception)}" if job.exception else "was done before"
-    if how == "kill()":
+    if how == KILL:
         job.kill(block=False)
     else:
         # What a Timeout does when its time has come.
