@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,19 +25,26 @@ ONE = text("select 1")
 TURNS = 100
 
 
-def main(
-    engine: Mapping[str, Any], way: str, lifo: bool = False, loop: bool = False, interval: float = 60
-) -> dict[str, Any]:
-    """Have one client ask :data:`TURNS` times, each time on a new Session, while another waits to ask once.
+def main(engine: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], loop: bool) -> list[dict[str, Any]]:
+    """In each of *cells*, have one client ask :data:`TURNS` times, each time on a new Session, while another waits to
+    ask once.
 
     Args:
         engine: arguments of ``create_engine``, or of ``create_async_engine`` if *loop*.
+
+    Returns:
+        Of each cell ``passed``, how often the other client's turn was passed over after it had begun to wait.
+    """
+    return [_play(engine, loop, **cell) for cell in cells]
+
+
+def _play(engine: Mapping[str, Any], loop: bool, way: str, lifo: bool = False, interval: float = 60) -> dict[str, Any]:
+    """One cell.
+
+    Args:
         way: "pool" (both go to the pool), "queue" (as many threads, or a semaphore for as many tasks, as connections).
         lifo: the pool's ``pool_use_lifo``.
         interval: what ``sys.setswitchinterval`` is given, in seconds.
-
-    Returns:
-        ``passed``, how often the other client's turn was passed over after it had begun to wait.
     """
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60, "pool_use_lifo": lifo}
     if loop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, text
@@ -15,11 +15,13 @@ from lab.pools import waiting
 from lab.process import wait_until
 
 ONE = text("select 1")
+ROWS = text("select count(*) from pool_row")
 
 
-def main(engine: Mapping[str, Any], scene: str, **how: Any) -> dict[str, Any]:
-    """Play "slow call" or "turns" on an engine; *how* are the arguments of that scene."""
-    return {"slow call": _slow_call, "turns": _turns}[scene](engine, **how)
+def main(engine: Mapping[str, Any], scene: str, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Play "slow call" or "turns" on an engine, with the arguments of each of *cells*."""
+    play = {"slow call": _slow_call, "turns": _turns}[scene]
+    return [play(engine, **cell) for cell in cells]
 
 
 def _slow_call(
@@ -36,22 +38,24 @@ def _slow_call(
     """
     engine = create_engine(**arguments, pool_size=connections, max_overflow=0, pool_timeout=timeout)
     own = create_engine(**arguments, isolation_level="AUTOCOMMIT")
+    with own.connect() as connection:
+        connection.execute(text("create table if not exists pool_row (id int primary key, n int)"))
     answers: list[str] = []
     called, answered = threading.Barrier(connections + 1), threading.Event()
 
     def slow() -> None:
         with Session(engine) as session:
-            session.scalar(ONE)
+            session.scalar(ROWS)
             if before:
                 getattr(session, before)()
             called.wait(60)
             answered.wait(60)
-            session.scalar(ONE)
+            session.scalar(ROWS)
 
     def quick() -> None:
         try:
             with Session(engine) as session:
-                session.scalar(ONE)
+                session.scalar(ROWS)
         except Exception as problem:
             answers.append(spoken(problem))
         else:
