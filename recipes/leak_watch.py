@@ -56,7 +56,6 @@ from dataclasses import dataclass
 from sqlalchemy import event
 
 log = logging.getLogger("leak_watch")
-FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,11 @@ def _task() -> str:
         return ""
 
 
-def _frames() -> list:
+def _frames(count: int = 5) -> list:
     """Code and line of the innermost frames that are not SQLAlchemy's: cheap, and no frame is kept."""
     frame, found, greenlet = sys._getframe(2), [], sys.modules.get("greenlet")
     current = greenlet and greenlet.getcurrent()
-    while len(found) < FRAMES and (frame or (current and current.parent)):
+    while len(found) < count and (frame or (current and current.parent)):
         if not frame:
             # Within an AsyncEngine the stack ends at a greenlet; what waits for it stands in its parent.
             current = current.parent

@@ -34,17 +34,27 @@ BUDGETS: dict[str, Cell] = {
 }
 
 
+AT_THE_GATE = [
+    "3 workers x (2 + 2)",
+    "3 workers x (2 + 3)",
+    "3 workers x 2 engines x (1 + 1)",
+    "3 workers x (2 + 2), 1 other",
+]
+
+
 @experiment(
     "pool-budget-against-the-server", seeds=["T2"], uses=["lab/scenes/pool_budget.py", "recipes/pool_budget.py", POOLS]
 )
 def budget(effort: Effort) -> Iterator[Arm]:
-    """Facts: ``budget``, what all pools together may open, and others; ``takes``, what the server takes; what the ``recipe``
-    pool_budget says of it beforehand.
+    """Facts: ``budget``, what all pools together may open, and others; ``takes``, what the server takes; what the
+    ``recipe`` pool_budget says of it beforehand.
     """
     names = SYNC if effort.name == "record" else SYNC[:1]
     for name in names:
         kind = driver(name).database
-        for told, cell in BUDGETS.items():
+        budgets = list(BUDGETS) if effort.name == "record" else AT_THE_GATE
+        for told in budgets:
+            cell = BUDGETS[told]
             workers, engines, size, overflow, others, null, superuser = cell
             asked = workers * engines * (size + overflow)
             takes = ALL[kind] if superuser else TAKES
@@ -62,12 +72,14 @@ def budget(effort: Effort) -> Iterator[Arm]:
             it = Setup(**setting(name, "NullPool" if null else f"{size}+{overflow}"), **fields)
             facts = {"budget": asked + others, "takes": takes}
             role: Role = "hazard" if errors else "control" if engines == 1 else "remedy"
-            run = functools.partial(_budget_trials, name, effort.pick(3, 1), told, facts)
+            run = functools.partial(_budget_trials, name, tuple(budgets), effort.pick(3, 1), told, facts)
             yield arm(f"{name}, {told}", role, it, checks, run)
 
 
-def _budget_trials(name: str, count: int, told: str, facts: Mapping[str, int]) -> Iterator[Trial]:
-    for seen in _budgets(name, count)[told]:
+def _budget_trials(
+    name: str, budgets: tuple[str, ...], count: int, told: str, facts: Mapping[str, int]
+) -> Iterator[Trial]:
+    for seen in _budgets(name, budgets, count)[told]:
         messages = [re.sub(r"port \d+", "port …", message) for message in seen["messages"]]
         refused = bool(messages) and all("slots are reserved" in m or "too many c" in m.lower() for m in messages)
         tally = Tally(seen["right"], error=seen["errors"], messages=dict.fromkeys(messages, seen["errors"]))
@@ -76,17 +88,17 @@ def _budget_trials(name: str, count: int, told: str, facts: Mapping[str, int]) -
 
 
 @functools.cache
-def _budgets(name: str, count: int) -> dict[str, list[dict[str, Any]]]:
+def _budgets(name: str, budgets: tuple[str, ...], count: int) -> dict[str, list[dict[str, Any]]]:
     kind = driver(name).database
     with limited(kind, LIMITS[kind]) as database:
         own, app = arguments(name, database), as_app(name, database)
         cells = [
             {**dict(zip(FIELDS, cell, strict=False)), "engine": own if cell[-1] else app}
-            for cell in BUDGETS.values()
+            for cell in map(BUDGETS.get, budgets)
             for _ in range(count)
         ]
         found = play("lab.scenes.pool_budget", own=own, cells=cells, patience=300)
-    return {told: found[at * count : (at + 1) * count] for at, told in enumerate(BUDGETS)}
+    return {told: found[at * count : (at + 1) * count] for at, told in enumerate(budgets)}
 
 
 TIMEOUT = {
