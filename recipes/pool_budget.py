@@ -57,9 +57,10 @@ def check(*engines, workers: int, threads: int | None = None, others: int = 0) -
 
     Raises:
         PoolBudgetExceeded: the pools may open more than the server takes.
-        ValueError: *workers* is below 1, or a pool has no limit and *threads* is not given.
+        ValueError: no engine is given, *workers* is below 1, or a pool has no limit and *threads* is not given.
         TypeError: an AsyncEngine was given; :func:`check_async` takes these.
     """
+    _need(engines)
     if any(hasattr(engine, "sync_engine") for engine in engines):
         raise TypeError("an AsyncEngine cannot be asked here: use await check_async(...)")
     if engines[0].dialect.name not in CHECKED:
@@ -71,11 +72,17 @@ def check(*engines, workers: int, threads: int | None = None, others: int = 0) -
 
 async def check_async(*engines, workers: int, threads: int | None = None, others: int = 0) -> str:
     """As :func:`check`, for AsyncEngines."""
+    _need(engines)
     if engines[0].dialect.name not in CHECKED:
         return f"nothing to check with {engines[0].dialect.name}"
     async with engines[0].connect() as connection:
         limit, words = await connection.run_sync(_limit)
     return compare(engines, limit, words, workers=workers, threads=threads, others=others)
+
+
+def _need(engines) -> None:
+    if not engines:
+        raise ValueError("no engine is given")
 
 
 def compare(engines, limit: int, words: str, *, workers: int, threads: int | None = None, others: int = 0) -> str:

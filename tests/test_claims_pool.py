@@ -63,3 +63,9 @@ def test_the_budget(evidence):
 def test_the_backstop(evidence):
     """The server's timeout frees the row, not the pool, and the open Session's next statement fails."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("pool-leak-watch-names-the-holder")
+def test_the_watch(evidence):
+    """The pool's message names nobody; the recipe names the function that left its Sessions open, and no other."""
+    assert "reproduced" == judge(evidence).kind

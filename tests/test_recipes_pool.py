@@ -178,6 +178,8 @@ def test_a_budget_cannot_be_made_of_nonsense():
     for wrong in ({"workers": 0}, {"workers": 1, "threads": 0}, {"workers": 1, "others": -1}, {"workers": 1}):
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
             compare([engine], 100, "100", **wrong)
+    with pytest.raises(ValueError, match="no engine is given"):
+        check(workers=1)
 
 
 def _opened(engine, database):

@@ -120,7 +120,7 @@ def backstop(effort: Effort) -> Iterator[Arm]:
     ``another`` Session gets; what the leaking one's ``next`` statement, the one ``again`` after it, and one ``after
     rollback`` get: "right" or "error", with the messages in ``says``.
     """
-    for name in SYNC:
+    for name in SYNC[: effort.pick(2, 1)]:
         for told, (ends, closes, _) in BACKSTOPS.items():
             words = {"connection": "open", "row": "locked", "checked out": 1, "another": "error", "next": "right"}
             words |= {"again": "right", "after rollback": "right", "closed": "right"}
