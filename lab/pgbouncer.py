@@ -103,4 +103,5 @@ def _configuration(database: Database, port: int, home: Path, settings: dict[str
         **settings,
     }
     target = f"* = host=127.0.0.1 port={database.port} dbname={database.name}"
-    return "\n".join(["[databases]", target, "[pgbouncer]", *(f"{name} = {value}" for name, value in lines.items()), ""])
+    said = [f"{name} = {value}" for name, value in lines.items()]
+    return "\n".join(["[databases]", target, "[pgbouncer]", *said, ""])

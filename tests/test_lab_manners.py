@@ -161,8 +161,8 @@ def _user(what, end, place):
 
 def _available(*what):
     """Those of *what* that this machine has; the test is skipped if that is none, and in CI if it is not all."""
-    needs = {"postgresql": "postgresql", "replica": "postgresql", "mariadb": "mariadb", "hung": "strace"}
-    needs["pgbouncer"] = "pgbouncer"
+    needs = {name: name for name in ("postgresql", "mariadb", "pgbouncer")}
+    needs |= {"replica": "postgresql", "hung": "strace"}
     there = [name for name in what if name not in needs or components.find(needs[name])]
     if "apache" in there and not (components.find("apache") and importlib.util.find_spec("mod_wsgi")):
         there.remove("apache")
