@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lab import components, evidence
-from lab.databases import USER, Database, free_port
+from lab.databases import USER, Database, free_port, start
 from lab.process import Kept, LabError, folder, kept, unprivileged
 
 CONSOLE = "pgbouncer"
@@ -29,18 +30,24 @@ class Bouncer:
     front: Database
 
     def ask(self, command: str) -> list[dict[str, Any]]:
-        """Put a command such as ``SHOW POOLS`` to the admin console; returns rows by name of column."""
-        import psycopg
-        from psycopg.rows import dict_row
+        """What :func:`console` answers."""
+        return console(self.front.port, command)
 
-        where = {"host": "127.0.0.1", "port": self.front.port, "user": USER, "sslmode": "disable"}
-        with psycopg.connect(**where, dbname=CONSOLE, autocommit=True, row_factory=dict_row) as connection:
-            cursor = connection.execute(command)
-            return cursor.fetchall() if cursor.description else []
 
-    def pool(self, name: str = "") -> dict[str, Any]:
-        """What ``SHOW POOLS`` says of the pool for the database *name*; nothing if there is no pool yet."""
-        return next((row for row in self.ask("SHOW POOLS") if row["database"] == (name or self.front.name)), {})
+def console(port: int, command: str) -> list[dict[str, Any]]:
+    """Put a command such as ``SHOW POOLS`` to the admin console on *port*; returns rows by name of column."""
+    import psycopg
+    from psycopg.rows import dict_row
+
+    where = {"host": "127.0.0.1", "port": port, "user": USER, "dbname": CONSOLE, "sslmode": "disable"}
+    with psycopg.connect(**where, autocommit=True, row_factory=dict_row) as connection:
+        cursor = connection.execute(command)
+        return cursor.fetchall() if cursor.description else []
+
+
+def pool(port: int, name: str) -> dict[str, Any]:
+    """What ``SHOW POOLS`` says of the pool for the database *name*; nothing if there is no pool yet."""
+    return next((row for row in console(port, "SHOW POOLS") if row["database"] == name), {})
 
 
 @contextlib.contextmanager
@@ -63,6 +70,21 @@ def pgbouncer(database: Database, **settings: object) -> Iterator[Bouncer]:
         version = re.search(r"\d[\d.]*", bouncer.ask("SHOW VERSION")[0]["version"])[0]
         evidence.saw("pgbouncer", version)
         yield replace(bouncer, version=version)
+
+
+@contextlib.contextmanager
+def bouncers() -> Iterator[Callable[..., contextlib.AbstractContextManager[Bouncer]]]:
+    """A function that starts one PgBouncer after the other, with its settings, before one PostgreSQL.
+
+    It may raise what :func:`pgbouncer` and :func:`lab.databases.start` do; the database is started when it is called.
+    """
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def database() -> Database:
+            return stack.enter_context(start("postgresql"))
+
+        yield lambda **settings: pgbouncer(database(), **settings)
 
 
 def _on_a_free_port(

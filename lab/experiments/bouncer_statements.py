@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lab.databases import Database, start
 from lab.drivers import arguments
 from lab.evidence import Effort, arm, experiment
-from lab.pgbouncer import pgbouncer
+from lab.pgbouncer import bouncers
 from lab.process import play
 from lab.shapes import Arm, Check, Role, Setup, Trial
 
@@ -161,17 +159,12 @@ def _trial(rows: Mapping[str, Mapping[str, Any]]) -> Trial:
 @contextlib.contextmanager
 def _stage() -> Iterator[Played]:
     """A function that plays one batch of a driver's settings; claims that rest on the same batch share its run."""
-    with contextlib.ExitStack() as stack:
-
-        @functools.cache
-        def postgresql() -> Database:
-            return stack.enter_context(start("postgresql"))
+    with bouncers() as bouncer_with:
 
         def played(*what: Any) -> dict[str, Any]:
             name, batch, _ = what
             if what not in _played:
-                settings = {"pool_mode": POOL_MODE, "default_pool_size": 2}
-                with pgbouncer(postgresql(), **settings) as bouncer:
+                with bouncer_with(pool_mode=POOL_MODE, default_pool_size=2) as bouncer:
                     where = {"arguments": arguments(name, bouncer.front), "plain": arguments("psycopg2", bouncer.front)}
                     batch = SETTINGS[name][batch]
                     _played[what] = play("lab.scenes.bouncer_statements", patience=180, settings=batch, **where)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
@@ -82,8 +82,8 @@ def clients(
 
     Args:
         arguments: of ``create_engine``.
-        settings: more of them; ``names`` gives prepared statements names that nobody else has, and ``null_pool`` is
-            for NullPool: both are functions, which cannot travel.
+        settings: more of them, and what cannot travel: ``names`` gives prepared statements names that nobody else
+            has, ``null_pool`` is for NullPool, and ``begin`` is a statement that begins every transaction.
     """
     url = make_url(arguments["url"]).set(database=pool).render_as_string(False)
     mine = [Client({**arguments, "url": url}, settings) for _ in range(count)]
@@ -96,7 +96,7 @@ def clients(
 
 def engine_of(arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Engine, bool]:
     """The engine, and whether it has to be used from a loop."""
-    options = {name: value for name, value in settings.items() if name not in ("names", "null_pool")}
+    options = {name: value for name, value in settings.items() if name not in ("names", "null_pool", "begin")}
     connect = {**arguments.get("connect_args", {}), **options.pop("connect_args", {})}
     if settings.get("names"):
         connect["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid4()}__"
@@ -104,7 +104,10 @@ def engine_of(arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> tupl
         options["poolclass"] = NullPool
     loop = make_url(arguments["url"]).drivername in ("postgresql+asyncpg", "postgresql+psycopg_async")
     made = (create_async_engine if loop else create_engine)(arguments["url"], connect_args=connect, **options)
-    return (made.sync_engine if loop else made), loop
+    engine = made.sync_engine if loop else made
+    if settings.get("begin"):
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(settings["begin"]))
+    return engine, loop
 
 
 def ask(seat: Seat, who: str, nonce: str, times: int = 1) -> list[Any]:
@@ -114,6 +117,17 @@ def ask(seat: Seat, who: str, nonce: str, times: int = 1) -> list[Any]:
             row = connection.execute(text(WHO[who]), {"nonce": nonce}).one()
         connection.commit()
     return list(row)
+
+
+def look(seat: Seat, who: str, nonce: str) -> list[Any]:
+    """Put *who*'s query, and do no more: no commit, and the connection is kept."""
+    seat.held = seat.engine.connect()
+    return list(seat.held.execute(text(WHO[who]), {"nonce": nonce}).one())
+
+
+def leave(seat: Seat) -> None:
+    """Close all of the client's connections."""
+    seat.engine.dispose()
 
 
 def run(seat: Seat, *statements: str) -> Any:
