@@ -70,6 +70,8 @@ def state(effort: Effort) -> Iterator[Arm]:
 def isolation(effort: Effort) -> Iterator[Arm]:
     with bouncers() as bouncer_with:
         for (name, way), (role, settings, itself, others) in LEVELS.items():
+            if name in ("psycopg", "psycopg async") and effort.pick(0, 1):
+                continue
             words = {_row("isolation_level", ITSELF): itself, _row("isolation_level", OTHERS): others}
             run = _trials(effort, bouncer_with, TRANSACTION, name, rows=["isolation_level"], settings=settings)
             setup = Setup("postgresql", name, server="pgbouncer", remedy=way, isolation=LEVEL, mode="transaction")
