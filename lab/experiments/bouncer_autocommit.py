@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, tuple[Role, dict[str, Any], dict[str, str]]]] = {
 def autocommit(effort: Effort) -> Iterator[Arm]:
     with bouncers() as bouncer_with:
         for name, cases in CASES.items():
-            played = functools.cache(functools.partial(_play, bouncer_with, name, effort.pick(5, 1)))
+            played = functools.cache(functools.partial(_play, bouncer_with, name, effort.pick(2, 1)))
             for case, (role, _, words) in cases.items():
                 setup = Setup("postgresql", name, server="pgbouncer", isolation=case, mode="transaction")
                 checks = [Check(row, "==", word) for row, word in words.items()]

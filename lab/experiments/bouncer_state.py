@@ -98,7 +98,7 @@ def _checks(expected: Mapping[str, Any]) -> list[Check]:
 
 def _trials(effort: Effort, bouncer_with: Any, pool: Mapping[str, str], name: str, **how: Any) -> Callable:
     def run() -> Iterator[Trial]:
-        for _ in range(effort.pick(5, 1)):
+        for _ in range(effort.pick(2, 1)):
             with bouncer_with(**pool, default_pool_size=2) as bouncer:
                 where = {"arguments": arguments(name, bouncer.front), "plain": arguments("psycopg2", bouncer.front)}
                 told = play("lab.scenes.bouncer_state", **where, **how)
@@ -109,7 +109,7 @@ def _trials(effort: Effort, bouncer_with: Any, pool: Mapping[str, str], name: st
 
 def _locked(effort: Effort, bouncer_with: Any, mode: str, transaction: bool) -> Iterator[Trial]:
     load("psycopg2")
-    for _ in range(effort.pick(10, 1)):
+    for _ in range(effort.pick(3, 1)):
         # In session mode each of the three keeps one.
         with bouncer_with(pool_mode=mode, default_pool_size=3 if mode == "session" else 2) as bouncer:
             where = arguments("psycopg2", bouncer.front)

@@ -48,12 +48,11 @@ def _label(*words: str) -> str:
 _NONE: dict[str, dict[str, Any]] = {OUT_OF_THE_BOX: {}}
 _PSYCOPG = {
     **_NONE,
-    NULL_POOL: {"null_pool": True},
     "prepare_threshold=None": {"connect_args": {"prepare_threshold": None}},
 }
 _PRE_PING = {f"{THEIRS}, pool_pre_ping": {"connect_args": _CACHES[THEIRS], "pool_pre_ping": True}}
-_POOLED, _UNPOOLED = _asyncpg(False), _asyncpg(True)
-_GATED = (NULL_POOL, f"{THEIRS}, {NULL_POOL}")
+_POOLED, _UNPOOLED = {**_asyncpg(False), **_PRE_PING}, _asyncpg(True)
+_FIRST, _GATED = (OUT_OF_THE_BOX, THEIRS), (NULL_POOL, f"{THEIRS}, {NULL_POOL}")
 # What is played in one go with one driver: few enough for the server's hundred connections.
 SETTINGS = {
     "psycopg2": [_NONE],
@@ -61,7 +60,8 @@ SETTINGS = {
     "psycopg": [_PSYCOPG],
     "psycopg async": [_PSYCOPG],
     "asyncpg": [
-        {**_POOLED, **_PRE_PING},
+        {setting: _POOLED[setting] for setting in _FIRST},
+        {setting: more for setting, more in _POOLED.items() if setting not in _FIRST},
         {setting: _UNPOOLED[setting] for setting in _GATED},
         {setting: more for setting, more in _UNPOOLED.items() if setting not in _GATED},
     ],
@@ -133,7 +133,7 @@ Played = Callable[[str, int, int], dict[str, Any]]
 def _arm(effort: Effort, played: Played, name: str, setting: str, role: Role, words: Mapping[str, str]) -> Arm:
     def run() -> Iterator[Trial]:
         batch = next(nth for nth, batch in enumerate(SETTINGS[name]) if setting in batch)
-        for trial in range(effort.pick(3, 1)):
+        for trial in range(effort.pick(2, 1)):
             yield _trial({row: got for row, got in played(name, batch, trial)[setting].items() if row in words})
 
     checks = [Check("as choreographed", "==", True), *(Check(row, "==", word) for row, word in words.items())]
@@ -167,7 +167,7 @@ def _stage() -> Iterator[Played]:
                 with bouncer_with(pool_mode=POOL_MODE, default_pool_size=2) as bouncer:
                     where = {"arguments": arguments(name, bouncer.front), "plain": arguments("psycopg2", bouncer.front)}
                     batch = SETTINGS[name][batch]
-                    _played[what] = play("lab.scenes.bouncer_statements", patience=180, settings=batch, **where)
+                    _played[what] = play("lab.scenes.bouncer_statements", patience=900, settings=batch, **where)
             return _played[what]
 
         yield played

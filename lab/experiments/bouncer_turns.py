@@ -53,7 +53,7 @@ def open_transaction(effort: Effort) -> Iterator[Arm]:
     }
     with bouncers() as bouncer_with:
         for case, (role, keeps_open, pool, words) in cases.items():
-            how = {"keeps_open": keeps_open, "patience": 30 if case == timeout else 1}
+            how = {"keeps_open": keeps_open, "seconds": 30 if case == timeout else 1}
             setup = Setup("postgresql", DRIVER, server="pgbouncer", remedy=case, mode="transaction", pool="1")
             run = functools.partial(_turns, effort, bouncer_with, {"pool_mode": "transaction", **pool}, {}, how)
             yield arm(case, role, setup, [Check(row, "==", word) for row, word in words.items()], run)
@@ -85,7 +85,7 @@ def own_pool(effort: Effort) -> Iterator[Arm]:
                 Check("client connections", "==", connected),
                 Check("server connections taken", "==", taken),
             ]
-            how = {"keeps_open": False, "patience": 1}
+            how = {"keeps_open": False, "seconds": 1}
             run = functools.partial(_turns, effort, bouncer_with, {"pool_mode": mode}, engine[pool], how)
             yield arm(f"{mode} mode, {pool}", role, setup, checks, run)
 
@@ -93,7 +93,7 @@ def own_pool(effort: Effort) -> Iterator[Arm]:
 def _crowds(effort: Effort, name: str, mode: str) -> Iterator[Trial]:
     settings = dict([WAIT.split("=")]) if mode == "session" else {}
     pool = {"default_pool_size": SERVERS, "max_client_conn": 2 * CLIENTS, **settings}
-    for _ in range(effort.pick(3, 1)):
+    for _ in range(effort.pick(2, 1)):
         with start("postgresql") as database, contextlib.ExitStack() as stack:
             front, log = database, str
             if mode != "direct":
@@ -108,7 +108,7 @@ def _crowds(effort: Effort, name: str, mode: str) -> Iterator[Trial]:
 
 
 def _turns(effort: Effort, bouncer_with: Any, pool: Any, engine: Any, how: Any) -> Iterator[Trial]:
-    for _ in range(effort.pick(5, 1)):
+    for _ in range(effort.pick(2, 1)):
         with bouncer_with(default_pool_size=1, **pool) as bouncer:
             where = arguments(DRIVER, bouncer.front)
             yield Trial(facts=play("lab.scenes.bouncer_turns", arguments=where, settings=engine, **how))

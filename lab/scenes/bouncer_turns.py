@@ -14,9 +14,7 @@ from lab.scenes.bouncer_clients import ask, begin, clients, end, leave
 POOL = "turns"
 
 
-def main(
-    arguments: Mapping[str, Any], settings: Mapping[str, Any], keeps_open: bool, patience: float
-) -> dict[str, Any]:
+def main(arguments: Mapping[str, Any], settings: Mapping[str, Any], keeps_open: bool, seconds: float) -> dict[str, Any]:
     """Return what becomes of B's query, ``right`` or ``hangs`` as long as A keeps what it has, and of it and A's next
     statement afterwards; and what PgBouncer counts while A is at rest.
 
@@ -24,7 +22,7 @@ def main(
         arguments: of ``create_engine``, for PgBouncer with one server connection.
         settings: more of them.
         keeps_open: A leaves its transaction open; otherwise it commits and closes.
-        patience: the seconds after which B is said to hang, once PgBouncer has it waiting.
+        seconds: the time after which B is said to hang, once PgBouncer has it waiting.
     """
     port = make_url(arguments["url"]).port
 
@@ -38,7 +36,7 @@ def main(
         b.start(ask, "B", "of B")
         found = wait_until(lambda: b.answer(0) or (pool()["cl_waiting"] and "waits"), "B is served, or waits")
         # PgBouncer may end the wait by itself.
-        early = b.answer(patience) if found == "waits" else found
+        early = b.answer(seconds) if found == "waits" else found
         if keeps_open:
             again = a(begin)
             a(end)
