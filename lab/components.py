@@ -197,6 +197,7 @@ COMPONENTS = (
         "apache", ("apache2-bin", "apache2-dev"), "the experiments with Apache and mod_wsgi", _apache, version_flag="-v"
     ),
     Component("redis", ("redis-server",), "the experiments with RQ", lambda: which("redis-server", "valkey-server")),
+    Component("pgbouncer", ("pgbouncer",), "the experiments with PgBouncer", lambda: which("pgbouncer")),
     Component("wrk", ("wrk",), "the runs under heavy load", lambda: which("wrk")),
     Component("chromium", ("chromium",), "the tests of the site in a browser", _chromium),
     Component(

@@ -49,7 +49,7 @@ trap clean EXIT; trap 'exit 130' INT; trap 'exit 143' TERM HUP
 [ -e $policy ] || { printf '#!/bin/sh\n%s: gone when it is done\nexit 101\n' "$mark" > $policy; chmod 755 $policy; }
 mkdir -p ${cluster%/*}; echo 'create_main_cluster = false' > $cluster
 fresh=
-for service in nginx postgresql redis-server; do [ -e /etc/init.d/$service ] || fresh="$fresh $service"; done
+for service in nginx pgbouncer postgresql redis-server; do [ -e /etc/init.d/$service ] || fresh="$fresh $service"; done
 apt-get update -q || true
 known=
 for package; do

@@ -27,13 +27,14 @@ SERVERS = {
     "uvicorn": "uvicorn",
     "apache": "apache2",
     "replica": "walreceiver",
+    "pgbouncer": "pgbouncer",
     "detached": "sleep",
 }
 
 # Starts what its first argument names, says so, and ends as the second one says.
 USER = """
 import contextlib, json, sys, threading, time, urllib.request
-from lab import apache, databases, replica, servers, uvicorn
+from lab import apache, databases, pgbouncer, replica, servers, uvicorn
 from lab.process import folder, kept, wait_until
 
 what, end, app = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -43,6 +44,11 @@ options = {"pythonpath": app}
 def detached():
     with folder() as home, kept(["sh", "-c", "setsid -f sleep 600; exec sleep 600"], home, name="sleep") as process:
         yield process
+
+@contextlib.contextmanager
+def bouncer():
+    with databases.postgresql() as database, pgbouncer.pgbouncer(database) as running:
+        yield running.front
 
 @contextlib.contextmanager
 def hung():
@@ -61,6 +67,7 @@ start = {
     "uvicorn": lambda: uvicorn.uvicorn("lab.apps.hello", options={"interface": "wsgi"}),
     "apache": lambda: apache.apache("lab.apps.hello", processes=2),
     "replica": replica.replica,
+    "pgbouncer": bouncer,
     "detached": detached,
     "hung": hung,
 }
@@ -154,7 +161,8 @@ def _user(what, end, place):
 
 def _available(*what):
     """Those of *what* that this machine has; the test is skipped if that is none, and in CI if it is not all."""
-    needs = {"postgresql": "postgresql", "replica": "postgresql", "mariadb": "mariadb", "hung": "strace"}
+    needs = {name: name for name in ("postgresql", "mariadb", "pgbouncer")}
+    needs |= {"replica": "postgresql", "hung": "strace"}
     there = [name for name in what if name not in needs or components.find(needs[name])]
     if "apache" in there and not (components.find("apache") and importlib.util.find_spec("mod_wsgi")):
         there.remove("apache")
