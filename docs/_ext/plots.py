@@ -66,8 +66,9 @@ class Drawn(Figure):
 
 
 class Plot(Drawn):
-    """Throughput by connections. Each line of the content is a series: its name, ``=``, and a pattern of its arms'
-    ``scope``; ``level`` names the arm that is a horizontal line, ``seconds`` is what the statement takes.
+    """Throughput by connections. Each line of the content is a series: its name, ``=``, and patterns of its arms'
+    ``scope``, joined by semicolons; ``level`` names the arm that is a horizontal line, ``seconds`` is what the
+    statement takes.
     """
 
     option_spec: ClassVar = dict.fromkeys(("where", "level", "seconds", "caption"), directives.unchanged_required)
@@ -75,10 +76,11 @@ class Plot(Drawn):
     def picture(self, arms: Sequence[Arm]) -> str:
         series = []
         for line in self.content:
-            name, _, pattern = map(str.strip, line.partition("="))
-            own = [arm for arm in arms if fnmatchcase(arm.setup.scope, pattern)]
+            name, _, wanted = map(str.strip, line.partition("="))
+            patterns = [pattern.strip() for pattern in wanted.split(";")]
+            own = [arm for arm in arms if any(fnmatchcase(arm.setup.scope, pattern) for pattern in patterns)]
             if not own:
-                raise Unknown(f"no arm has a scope like {pattern!r}")
+                raise Unknown(f"no arm has a scope like {wanted!r}")
             series.append(plot.Series(name, tuple(_point(arm) for arm in own)))
         level = next((arm for arm in arms if arm.setup.scope == self.options.get("level")), None)
         seconds = float(self.options["seconds"]) if "seconds" in self.options else 0
@@ -112,6 +114,8 @@ class Percentiles(Drawn):
 
 def _point(arm: Arm) -> plot.Point:
     each = sum(map(int, re.findall(r"\d+", arm.setup.pool)))
+    if not each:
+        raise Unknown(f"no connections are known of {arm.name!r}")
     return plot.Point(each * (arm.setup.workers or 1), tuple(recorded(arm.trials, "rps", arm.name)))
 
 
