@@ -75,8 +75,8 @@ def cpu(effort: Effort) -> Iterator[Arm]:
 def overtaken(effort: Effort) -> Iterator[Arm]:
     for kind in DRIVERS:
         for width in (5, 10, 20):
-            yield _arm(kind, f"pool of {width}", LONG, "hazard", [Check("overtaken", ">=", 25)], effort)
-            yield _arm(kind, f"{width} workers", LONG, "remedy", [Check("overtaken", "<=", 10)], effort)
+            yield _arm(kind, f"pool of {width}", LONG, "hazard", [Check("overtaken", ">=", CLIENTS / 2)], effort)
+            yield _arm(kind, f"{width} workers", LONG, "remedy", [Check("overtaken", "<", CLIENTS / 2)], effort)
 
 
 @experiment("pace-asyncio-is-no-faster", seeds=["T6"], uses=USES, gated=False)
