@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -84,5 +83,5 @@ def _most_inside(asking: Connection, kind: str, width: int, watch: Watch, client
     most, end = 0, time.monotonic() + LONGER
     while time.monotonic() < end:
         most = max(most, inside())
-        threading.Event().wait(0.01)
+        time.sleep(0.01)
     return most
