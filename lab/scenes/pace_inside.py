@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, text
@@ -59,6 +60,9 @@ def main(engines: Mapping[str, Mapping[str, Any]], kind: str, names: list[str], 
                 outcomes = sum((Counter(part["outcomes"]) for part in parts.result()), Counter())
             return {"inside": inside, "asked": None if several else watch.asked, "outcomes": dict(outcomes)}
 
+        for strategy in filter(lambda each: each.processes > 1, map(STRATEGIES.get, names)):
+            # Interpreters take their time to start, and not that of the first trial.
+            put(strategy, engines, replace(load, statement=STATEMENT[kind].format(work=1)), Watch(), processes)
         return {"trials": [{name: play(name) for name in names} for _ in range(trials)]}
 
 
