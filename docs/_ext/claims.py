@@ -260,6 +260,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("ledgers")
     app.setup_extension("survivals")
     app.setup_extension("matrix")
+    app.setup_extension("plots")
     # Pages drawn by other code than this are drawn anew.
     drawn_by = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     return {
