@@ -15,8 +15,9 @@ answered ``busy`` at once, and can be sent again later. Idle clients cost no thr
 one after the other; a line that is cut off is not served. A client that is lost between commit and reply does not know:
 let requests carry a nonce, and store it.
 
-SIGINT (Ctrl-C) and SIGTERM stop it: nothing new is begun, what has been accepted is finished and answered. A request
-that waits for ever keeps it from stopping: set a statement timeout in the database.
+SIGINT (Ctrl-C) and SIGTERM stop it: nothing new is begun, what has been accepted is finished and answered; a second
+one does what it does by default. A request that waits for ever keeps it from stopping: set a statement timeout in the
+database.
 
 >>> import socket, tempfile, threading
 >>> from sqlalchemy import create_engine, select, update
@@ -125,7 +126,6 @@ class Server:
         self._halt = lambda: loop.call_soon_threadsafe(halt.set)
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread
             for one in (signal.SIGINT, signal.SIGTERM):
-                # The next one does what it does by default.
                 loop.add_signal_handler(one, lambda one=one: (loop.remove_signal_handler(one), self.stop()))
         with ThreadPoolExecutor(self._workers, "threaded_server") as self._pool:
             server = await asyncio.start_server(self._client, sock=self._socket)
