@@ -28,6 +28,7 @@ STATES = {
     "dirty": ("✗", "wrong"),
     "leaked and dirty": ("✗", "wrong"),
     "lost": ("✗", "wrong"),
+    "wrong": ("✗", "wrong"),
 }
 
 
