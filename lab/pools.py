@@ -50,11 +50,6 @@ def as_app(name: str, database: Database) -> dict[str, Any]:
     return {**how, "url": url.render_as_string(hide_password=False)}
 
 
-def open_connections(database: Database) -> int:
-    """How many clients the server has by TCP."""
-    return len(database.sessions())
-
-
 def setting(name: str, pool: str, **more: Any) -> Mapping[str, Any]:
     """The fields of a ``Setup`` for a driver and a pool."""
     return {"database": driver(name).database, "driver": name, "pool": pool, **more}

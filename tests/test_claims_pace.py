@@ -13,7 +13,7 @@ def test_a_lock_lets_one_in(evidence):
 
 @pytest.mark.claim("pace-pool-beats-the-lock")
 def test_a_pool_beats_the_lock(evidence):
-    """With ten connections at least twice as much is served as behind the lock, never more than the pool can wait for."""
+    """With five connections at least twice as much is served as by the lock, and never more than they can wait for."""
     assert "reproduced" == judge(evidence).kind
 
 

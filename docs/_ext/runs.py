@@ -20,6 +20,7 @@ STATES = {
     "child fails": ("◐", "half"),
     "error": ("✗", "error"),
     "dead": ("✗", "error"),
+    "both fail": ("✗", "error"),
     "hung": ("∞", "hung"),
     "hangs": ("∞", "hung"),
     "stale": ("✗", "wrong"),

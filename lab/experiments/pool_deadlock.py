@@ -32,7 +32,7 @@ Cell = tuple[int, int, int, str, str, float]
 FIELDS = ("threads", "connections", "requests", "shape", "remedy", "timeout")
 
 
-@experiment("pool-fastapi-standstill", seeds=["T2"], uses=FASTAPI)
+@experiment("pool-fastapi-standstill", uses=FASTAPI)
 def fastapi_standstill(effort: Effort) -> Iterator[Arm]:
     """Facts: ``state``, "right" if every request was answered without help; how many requests ``held`` a connection,
     and how many threads ``waited`` for one, when it stood still; ``threads needed`` for it to move.
@@ -53,7 +53,7 @@ def fastapi_standstill(effort: Effort) -> Iterator[Arm]:
     yield from _arms(effort, arms)
 
 
-@experiment("pool-fastapi-standstill-remedies", seeds=["T2"], uses=FASTAPI)
+@experiment("pool-fastapi-standstill-remedies", uses=FASTAPI)
 def fastapi_remedies(effort: Effort) -> Iterator[Arm]:
     still, fine = [Check("state", "==", "hangs")], [Check("state", "==", "right")]
     cases: list[tuple[str, str, Role]] = [
@@ -111,7 +111,7 @@ def _played(name: str, cells: tuple[Cell, ...], count: int) -> dict[str, Any]:
         return play("lab.scenes.pool_fastapi", **how, cells=asked, patience=400)
 
 
-@experiment("pool-second-connection", seeds=["T2"], uses=NESTED)
+@experiment("pool-second-connection", uses=NESTED)
 def second_connection(effort: Effort) -> Iterator[Arm]:
     """Facts: ``state``, "right" if every thread ended well; ``all_waited``, whether all waited for the pool at once."""
     cells = [(threads, size, 2) for threads in (2, 4, 8) for size in (1, 2, 3, 4, 5, 8, 9)]

@@ -38,7 +38,9 @@ BEFORE = ("", "commit", "rollback", "close")
 FULL = {"postgresql": "remaining connection slots are reserved", "mariadb": "Too many connections"}
 
 
-@experiment("pool-leak-ends-every-pool", seeds=["T2"], uses=["lab/scenes/pool_leak.py", POOLS])
+@experiment(
+    "pool-leak-ends-every-pool", seeds=["T5"], uses=["lab/scenes/pool_leak.py", "lab/scenes/pool_budget.py", POOLS]
+)
 def leak(effort: Effort) -> Iterator[Arm]:
     """Facts: ``calls``, how many were right before the first that failed; who ``refused`` that one, the pool or the
     server; ``status``, what the pool said of itself then.
@@ -87,7 +89,12 @@ def _leaks(name: str, count: int) -> dict[tuple[str, bool], list[dict[str, Any]]
     return {key: found[at * count : (at + 1) * count] for at, key in enumerate(keys)}
 
 
-@experiment("pool-sixteenth-waits-thirty-seconds", seeds=["T2"], uses=["lab/scenes/pool_leak.py"], gated=False)
+@experiment(
+    "pool-sixteenth-waits-thirty-seconds",
+    seeds=["T5"],
+    uses=["lab/scenes/pool_leak.py", "lab/scenes/pool_budget.py"],
+    gated=False,
+)
 def thirty_seconds(effort: Effort) -> Iterator[Arm]:
     """The engine as it comes, with a pool_timeout of 30 seconds: for the words of the message."""
     with start("postgresql") as database:
@@ -107,10 +114,10 @@ def thirty_seconds(effort: Effort) -> Iterator[Arm]:
             yield arm(f"psycopg, {it.remedy}", role, it, checks, lambda trial=trial: [trial])
 
 
-@experiment("pool-held-across-a-slow-call", seeds=["T2"], uses=["lab/scenes/pool_hold.py", POOLS])
+@experiment("pool-held-across-a-slow-call", uses=["lab/scenes/pool_hold.py", POOLS])
 def slow_call(effort: Effort) -> Iterator[Arm]:
     """Facts: ``idle_in_transaction``, so many connections the server shows as that during the slow call."""
-    for name in SYNC:
+    for name in SYNC[: effort.pick(2, 1)]:
         for before in BEFORE:
             role: Role = "remedy" if before else "hazard"
             checks = [Check("error", "==", 0 if before else 6), Check("right", "==", 6 if before else 0)]
@@ -127,7 +134,7 @@ def _slow_trials(name: str, before: str, count: int) -> Iterator[Trial]:
         yield Trial(tally, facts={"idle_in_transaction": seen["idle_in_transaction"]})
 
 
-@experiment("pool-size-bounds-what-runs-at-once", seeds=["T2"], uses=["lab/scenes/pool_hold.py", POOLS])
+@experiment("pool-size-bounds-what-runs-at-once", seeds=["T2", "T6"], uses=["lab/scenes/pool_hold.py", POOLS])
 def turns(effort: Effort) -> Iterator[Arm]:
     """Facts: ``at_once``, the most that held a connection at a time; ``rounds``, threads by connections; ``seconds``
     that all took, of which ``hold`` times ``rounds`` is the least.
@@ -167,7 +174,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@experiment("pool-queue-is-not-fair", seeds=["T2"], uses=["lab/scenes/pool_fair.py", POOLS])
+@experiment("pool-queue-is-not-fair", seeds=["T6"], uses=["lab/scenes/pool_fair.py", POOLS])
 def not_fair(effort: Effort) -> Iterator[Arm]:
     """Facts: ``passed``, how often the other client's turn was passed over, of ``turns``."""
     for name in SYNC[: effort.pick(2, 1)]:

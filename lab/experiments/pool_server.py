@@ -42,9 +42,7 @@ AT_THE_GATE = [
 ]
 
 
-@experiment(
-    "pool-budget-against-the-server", seeds=["T2"], uses=["lab/scenes/pool_budget.py", "recipes/pool_budget.py", POOLS]
-)
+@experiment("pool-budget-against-the-server", uses=["lab/scenes/pool_budget.py", "recipes/pool_budget.py", POOLS])
 def budget(effort: Effort) -> Iterator[Arm]:
     """Facts: ``budget``, what all pools together may open, and others; ``takes``, what the server takes; what the
     ``recipe`` pool_budget says of it beforehand.
@@ -114,7 +112,7 @@ BACKSTOPS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
 }
 
 
-@experiment("pool-idle-timeout-is-a-backstop", seeds=["T2"], uses=["lab/scenes/pool_backstop.py", POOLS])
+@experiment("pool-idle-timeout-is-a-backstop", uses=["lab/scenes/pool_backstop.py", POOLS])
 def backstop(effort: Effort) -> Iterator[Arm]:
     """Facts: the leaked ``connection`` and its locked ``row`` on the server; ``checked out`` of the pool's one; what
     ``another`` Session gets; what the leaking one's ``next`` statement, the one ``again`` after it, and one ``after

@@ -15,7 +15,7 @@ from lab.shapes import Arm, Check, Role, Setup, Tally, Trial
 USES = ["lab/scenes/pool_watch.py", "recipes/leak_watch.py", "lab/pools.py"]
 
 
-@experiment("pool-leak-watch-names-the-holder", seeds=["T2"], uses=USES)
+@experiment("pool-leak-watch-names-the-holder", uses=USES)
 def names_the_holder(effort: Effort) -> Iterator[Arm]:
     """Facts: how many lines of what is told name the function that ``leaks`` two Sessions, and the one that
     ``behaves``.

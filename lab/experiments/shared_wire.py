@@ -74,7 +74,13 @@ def _story(got: dict[str, Any], calls: list[trace.Call], port: int) -> list[Even
             speaker[event["socket"]] = event["who"]
         event["owner"] = speaker.get(event["socket"], "")
         # Which columns and which row are known, and the picture is narrow.
-        event["text"] = event["text"].partition(" FROM ")[0].partition(" WHERE ")[0].replace("shared_account.", "")
+        event["text"] = (
+            event["text"]
+            .partition(" FROM ")[0]
+            .partition(" WHERE ")[0]
+            .replace("shared_account.", "")
+            .replace("shared_account ", "")
+        )
     notes = [{"t": t - start, "who": who, "op": "note", "text": text} for t, who, text in got["notes"]]
     found = sorted([*events, *notes], key=lambda event: event["t"])
     return [{**event, "t": round(event["t"], 6)} for event in found if event["op"] != "sleeps"]
