@@ -69,9 +69,3 @@ def test_a_nested_context_has_another_session(evidence):
 def test_a_nested_context_removes_the_outer_session(evidence):
     """With remove() in teardown_appcontext the end of a nested context takes the outer one's Session along."""
     assert "reproduced" == judge(evidence).kind
-
-
-@pytest.mark.claim("scope-sqlite-memory-knows-its-thread")
-def test_sqlite_in_memory_knows_its_thread(evidence):
-    """SQLite in memory refuses another thread, and is another database there; a file is neither."""
-    assert "reproduced" == judge(evidence).kind

@@ -1,22 +1,18 @@
-"""Scopes by a key, objects that are handed to another thread, and SQLite, which looks at the thread."""
+"""Scopes by a key, and objects that are handed to another thread."""
 
 from __future__ import annotations
 
 import functools
-import sqlite3
 from collections.abc import Iterator
-from typing import Any
 
 from lab.drivers import driver
-from lab.evidence import Effort, arm, experiment, saw
+from lab.evidence import Effort, arm, experiment
 from lab.experiments.scope_threads import SERVERS, USES, equal, of, setup
-from lab.process import play
-from lab.scenes import scope_keys, scope_objects, scope_sqlite
-from lab.shapes import Arm, Check, Role, Setup, Trial
+from lab.scenes import scope_keys, scope_objects
+from lab.shapes import Arm, Check, Role, Setup
 
 RUNS = "lab/experiments/scope_threads.py"
 KEYS, OBJECTS = [*USES, RUNS, "lab/scenes/scope_keys.py"], [*USES, RUNS, "lab/scenes/scope_objects.py"]
-SQLITE = ["lab/pages.py", "lab/scenes/scope_lanes.py", RUNS, "lab/scenes/scope_sqlite.py"]
 
 
 @experiment("scope-thread-ids-come-back", uses=KEYS)
@@ -66,26 +62,3 @@ def objects(effort: Effort) -> Iterator[Arm]:
             run = functools.partial(of, "objects", name, effort, "told", handed)
             it = Setup(driver(name).database, name, held=handed, scope="scoped_session")
             yield arm(f"{handed}, {name}", role, it, checks, run)
-
-
-@experiment("scope-sqlite-memory-knows-its-thread", uses=SQLITE)
-def sqlite(effort: Effort) -> Iterator[Arm]:
-    rows = (scope_sqlite.LAZY, scope_sqlite.OWN)
-    for where, role, pool, word in (
-        (scope_sqlite.MEMORY, "hazard", "SingletonThreadPool", "error"),
-        (scope_sqlite.FILE, "control", "QueuePool", "right"),
-        (scope_sqlite.STATIC, "remedy", "StaticPool", "right"),
-    ):
-        it = Setup("sqlite", "sqlite", held=where, pool=pool)
-        run = functools.partial(_on_sqlite, effort.pick(5, 1), where)
-        yield arm(where, role, it, equal({**dict.fromkeys(rows, word), "pool": pool}), run)
-
-
-def _on_sqlite(trials: int, where: str) -> list[Trial]:
-    saw("sqlite", sqlite3.sqlite_version)
-    return [Trial(facts=got[where]) for got in _sqlite_played(trials)]
-
-
-@functools.cache
-def _sqlite_played(trials: int) -> list[dict[str, Any]]:
-    return [play("lab.scenes.scope_sqlite") for _ in range(trials)]
