@@ -45,3 +45,9 @@ def test_a_dead_thread(evidence):
 def test_overload(evidence):
     """The recipe answers who is too much at once, with five threads; a thread per connection lets them time out."""
     assert "reproduced" == judge(evidence).kind
+
+
+@pytest.mark.claim("thread-recipes-cost")
+def test_the_recipes_cost(evidence):
+    """With a recipe for threads or tasks a request sends as many bytes as without; a Session per query sends more."""
+    assert "reproduced" == judge(evidence).kind
