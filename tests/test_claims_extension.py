@@ -530,6 +530,18 @@ def test_how_facts_are_summed_up(site, facts, expected):
     assert expected == cells(grid(site, ":roles: hazard\n:cell: seen"))[1][1]
 
 
+def test_a_grid_of_words(site):
+    """A word that says how something ended has its colour in a grid too, the worst where the trials differ."""
+    hangs, split = (
+        tuple(replace(trial, facts={"state": word}) for trial, word in zip(CLEAN, words, strict=True))
+        for words in (("hangs", "hangs"), ("right", "error"))
+    )
+    site.claim("breaks", replace(PREFORK, trials=hangs), replace(LAZY, trials=split))
+    build = grid(site, ":rows: remedy\n:cell: state")
+
+    assert [["none", "cell-hung: hangs"], ["lazy", "cell-error: right 1 of 2, error 1 of 2"]] == cells(build)[1:]
+
+
 def test_a_grid_of_several_claims(site):
     """The arms of several claims are merged; runs that they share count once."""
     site.claim("breaks", PREFORK, LAZY)

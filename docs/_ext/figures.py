@@ -12,6 +12,7 @@ from claims import cite, on_file
 from docutils import nodes
 from docutils.parsers.rst import directives
 from exhibit import element, link
+from runs import STATES
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -272,7 +273,9 @@ def _colour(trials: Sequence[Trial], shown: Sequence[str]) -> list[str]:
     states = {"alive": "right", "dead": "error", "transaction lost": "wrong"}
     kinds = {kind for kind in exhibit.COUNTS for trial in trials if "tally" in shown and getattr(trial.tally, kind)}
     kinds |= {states[trial.survival.state] for trial in trials if "parent" in shown and trial.survival}
-    return [f"cell-{kind}" for kind in ("wrong", "hung", "error", "right") if kind in kinds][:1]
+    words = [trial.facts.get(name) for name in shown for trial in trials]
+    kinds |= {STATES[word][1] for word in words if isinstance(word, str) and word in STATES}
+    return [f"cell-{kind}" for kind in ("wrong", "hung", "error", "half", "right") if kind in kinds][:1]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
