@@ -24,6 +24,8 @@ from recipes.thread_session import OneThread, in_session
 from recipes.threaded_server import Server
 
 WARM_UP = 20
+# With more, it is a matter of chance how many connections are opened, and with that how many bytes are sent.
+AT_A_TIME = 1
 
 
 def _with(engine: Engine, **options: Any) -> Do:
@@ -88,7 +90,7 @@ def _gather(engine: Engine) -> Do:
             return two_statements(session)
 
     async def gather(times: int) -> None:
-        allowed = asyncio.Semaphore(5)
+        allowed = asyncio.Semaphore(AT_A_TIME)
 
         async def one() -> str:
             async with allowed:
@@ -105,7 +107,7 @@ def _gather_in_sessions(engine: Engine) -> Do:
 
     async def gather(times: int) -> None:
         found = await gather_in_sessions(
-            make_session, lambda session, _: two_statements(session), range(times), at_most=5
+            make_session, lambda session, _: two_statements(session), range(times), at_most=AT_A_TIME
         )
         for body in found:
             has_answered(body)
@@ -132,7 +134,8 @@ def _threading_server(engine: Engine) -> Do:
         def handle(self) -> None:
             while self.rfile.readline():
                 with make_session() as session, session.begin():
-                    self.wfile.write(f"{two_statements(session)}\n".encode())
+                    reply = f"{two_statements(session)}\n".encode()
+                self.wfile.write(reply)
 
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -188,7 +191,12 @@ def main(
     """
     prepare(setup)
     doing = {}
+    made = {way: create_engine(**engines[way]) for way in WAYS}
     for way, make in WAYS.items():
-        doing[way] = make(create_engine(**engines[way]))
+        doing[way] = make(made[way])
         doing[way](WARM_UP)
-    return {"rounds": take_turns(doing, rounds, requests)}
+    rows = take_turns(doing, rounds, requests)
+    # Whether a connection says goodbye as the interpreter ends is chance.
+    for engine in made.values():
+        engine.dispose()
+    return {"rounds": rows}
