@@ -7,7 +7,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator
 
-from lab.costs import Counting
+from lab.costs import SOURCES, Counting
 from lab.databases import Database, start
 from lab.drivers import arguments, driver
 from lab.evidence import Effort, arm, experiment
@@ -24,7 +24,7 @@ SILENT = Check("more_bytes", "==", 0)
 
 @experiment(
     "recipes-cost-no-round-trip",
-    uses=["lab/scenes/overhead.py", "lab/costs.py", "lab/relay.py", *(f"recipes/{name}.py" for name in RECIPES)],
+    uses=["lab/scenes/overhead.py", *SOURCES, *(f"recipes/{name}.py" for name in RECIPES)],
 )
 def cost(effort: Effort) -> Iterator[Arm]:
     """Facts: ``more_bytes``, what is sent to the server beyond what the bare engine sends, per checkout with one

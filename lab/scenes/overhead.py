@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Engine, NullPool, create_engine, text
 
+from lab.turns import Do, take_turns
 from recipes.crossing_guard import watch
 from recipes.fork_safe_engine import protect
 from recipes.rq_postfork import install
@@ -47,25 +46,16 @@ def main(engines: Mapping[str, Mapping[str, Any]], rounds: int, checkouts: int) 
         rounds: how often the ways take turns.
         checkouts: how many in each way and round; each asks ``select 1``.
     """
-    pools = {way: make(**engines[way]) for way, make in WAYS.items()}
-    for engine in pools.values():
-        _ask(engine, WARM_UP)
-    gc.collect()
-    # Whose garbage is collected during whose turn is chance.
-    gc.disable()
-    rows = []
-    for turn in range(rounds):
-        ways = list(pools)
-        # Nobody always comes after the same neighbour.
-        ways = ways[turn % len(ways) :] + ways[: turn % len(ways)]
-        rows.append({way: _ask(pools[way], checkouts) / checkouts * 1e6 for way in ways})
-        gc.collect()
-    return {"rounds": rows}
+    doing = {way: _checkouts(make(**engines[way])) for way, make in WAYS.items()}
+    for do in doing.values():
+        do(WARM_UP)
+    return {"rounds": take_turns(doing, rounds, checkouts)}
 
 
-def _ask(engine: Engine, times: int) -> float:
-    before = time.process_time()
-    for _ in range(times):
-        with engine.connect() as connection:
-            connection.execute(QUESTION).one()
-    return time.process_time() - before
+def _checkouts(engine: Engine) -> Do:
+    def do(times: int) -> None:
+        for _ in range(times):
+            with engine.connect() as connection:
+                connection.execute(QUESTION).one()
+
+    return do
