@@ -56,6 +56,15 @@ def database(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Databas
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item):
+    """A test whose fixtures need a component that is not here is skipped, with the line that says how to get it."""
+    try:
+        return (yield)
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item):
     """A test that needs a component that is not here is skipped, with the line that says how to get it."""
     try:

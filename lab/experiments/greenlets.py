@@ -35,7 +35,7 @@ PING, DRIVER, INVALIDATED = (
     "in a driver's cursor, invalidate()",
 )
 THROUGH = ("in a query", "between two queries", "in commit()", "in the rollback of close()")
-COOPERATIVE = ("PyMySQL", "pg8000", "mysql-connector", "psycopg")
+COOPERATIVE = ("PyMySQL", "pg8000", "psycopg", "mysql-connector")
 # What a killed greenlet leaves that was in a cursor of the driver's.
 LEFT = {("pg8000", True): "leaked", ("pg8000", False): "leaked", ("mysql-connector", False): "error"}
 
@@ -75,7 +75,7 @@ def _scopes(count: int) -> dict[str, list[dict[str, Any]]]:
 
 @experiment("greenlet-killed-leaves-the-pool-right", seeds=["T3"], uses=["lab/scenes/greenlet_killed.py", COMMON])
 def killed(effort: Effort) -> Iterator[Arm]:
-    for name in COOPERATIVE[: effort.pick(len(COOPERATIVE), 2)]:
+    for name in COOPERATIVE[: effort.pick(len(COOPERATIVE), 3)]:
         for ping in (True, False)[: effort.pick(2, 1)]:
             for how in ("kill()", "Timeout")[: effort.pick(2, 1)]:
                 through = [*([PING] if ping else []), *THROUGH]
