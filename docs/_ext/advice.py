@@ -46,7 +46,7 @@ class Advice(SphinxDirective):
         except (OSError, ValueError, KeyError) as problem:
             raise self.error(f"{self.config.advice_file} cannot be read: {problem}") from None
         if not self.arguments:
-            return summary([row for rows in sections.values() for row in rows])
+            return self.summary([row for rows in sections.values() for row in rows])
         section = self.arguments[0]
         if section not in sections:
             raise self.error(f"{self.config.advice_file} has no section {section!r}, only {', '.join(sections)}")
@@ -59,37 +59,38 @@ class Advice(SphinxDirective):
     def piece(self, row: dict[str, Any]) -> nodes.Node:
         number = row["id"]
         head = element("h3", element("a", number, href=f"#{number.lower()}"), " ", self.inline(row["title"]))
-        told = element("blockquote", element("p", self.inline(row["told"])))
+        by = element("p", element("small", self.inline(row["by"])))
+        told = element("blockquote", element("p", self.inline(row["told"])), by)
         found = element("p", _badge(row["verdict"]), " ", self.inline(row["found"]))
         instead = element("p", element("strong", "Instead:"), " ", self.inline(row["instead"]))
-        by = element("p", "Told by ", self.inline(row["by"]), ".")
         claims = grounds("", claims=list(row.get("claims", ())))
         for claim in claims["claims"]:
             on_file(self.env, claim)
-        box = element("div", head, told, by, found, instead, claims, classes=["advice"])
-        box["ids"] += [number.lower(), number]
+        box = element("div", head, told, found, instead, claims, classes=["advice"])
+        box["ids"].append(number.lower())
         box["names"].append(number.lower())
         self.state.document.note_explicit_target(box)
+        # Reachable, too, and not where links lead.
+        box["ids"].append(number)
         return box
+
+    def summary(self, rows: list[dict[str, Any]]) -> list[nodes.Node]:
+        """How many pieces there are of each verdict, and links to them that open on demand."""
+        counts = Counter(row["verdict"] for row in rows)
+        told = ", ".join(f"{counts[verdict]} {words}" for verdict, (_, words) in VERDICTS.items() if counts[verdict])
+        lists = []
+        for verdict in (verdict for verdict in VERDICTS if counts[verdict]):
+            links = [element("li", self.to(row)) for row in rows if row["verdict"] == verdict]
+            line = element("summary", _badge(verdict), f" {len(links)}")
+            lists.append(element("details", line, element("ul", *links)))
+        index = element("div", *lists, style="margin-bottom: 1.15rem")
+        return [nodes.paragraph("", f"{len(rows)} pieces of advice: {told}."), index]
+
+    def to(self, row: dict[str, Any]) -> nodes.Node:
+        return element("a", f"{row['id']} ", self.inline(row["title"]), href=f"#{row['id'].lower()}")
 
     def inline(self, text: str) -> nodes.inline:
         return nodes.inline("", "", *self.parse_inline(text, lineno=self.lineno)[0])
-
-
-def summary(rows: list[dict[str, Any]]) -> list[nodes.Node]:
-    """How many pieces there are of each verdict, and links to them."""
-    counts = Counter(row["verdict"] for row in rows)
-    told = ", ".join(f"{counts[verdict]} {words}" for verdict, (_, words) in VERDICTS.items() if counts[verdict])
-    items = []
-    for verdict in VERDICTS:
-        links = [_to(row) for row in rows if row["verdict"] == verdict]
-        if links:
-            items.append(element("li", _badge(verdict), " ", *exhibit.joined(links, " · ")))
-    return [nodes.paragraph("", f"{len(rows)} pieces of advice: {told}."), element("ul", *items)]
-
-
-def _to(row: dict[str, Any]) -> nodes.Node:
-    return element("a", f"{row['id']} {row['title'].replace('`', '')}", href=f"#{row['id'].lower()}")
 
 
 def _badge(verdict: str) -> nodes.Node:
@@ -103,8 +104,8 @@ class Ground(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         for node in list(self.document.findall(grounds)):
-            items = [element("li", *_ground(claim)) for claim in node["claims"]]
-            node.replace_self([element("ul", *items, classes=["legend"])] if items else [])
+            items = [element("li", element("small", *_ground(claim))) for claim in node["claims"]]
+            node.replace_self([element("ul", *items)] if items else [])
 
 
 def _ground(claim: str) -> list[nodes.Node]:
@@ -162,7 +163,7 @@ def check(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
     for section in sections:
         if shown.count(section) != 1:
-            warn("advice", f"the section {section!r} is on {shown.count(section) or 'no'} pages", place(section))
+            warn("advice", f"the section {section!r} is on {shown.count(section)} pages, not one", place(section))
     rows = [row for section in sections.values() for row in section]
     numbers = [row["id"] for row in rows]
     wanted = [f"C{number:02d}" for number in range(1, app.config.advice_count + 1)]
