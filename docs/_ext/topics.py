@@ -109,7 +109,7 @@ class Fill(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         for node in list(self.document.findall(cited)):
-            node.replace_self(exhibit.joined(map(_shown, node["claims"]), ", "))
+            node.replace_self(exhibit.joined(map(_shown, node["claims"]), " "))
 
 
 def _shown(claim: str) -> nodes.Node:
