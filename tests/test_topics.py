@@ -116,7 +116,7 @@ def topics(site, first=(), numbers=NUMBERS):
 
 def sources(site, *lines):
     """Write a file with one thing that somebody says."""
-    head = ["[[topic]]", 'id = "forks"', "[[topic.source]]", 'who = "A manual"', 'url = "https://example.org/"']
+    head = ["[[topic]]", 'id = "forks"', "[[topic.source]]", 'who = "A `manual`"', 'url = "https://example.org/"']
     site.write("others.toml", "\n".join([*head, *(lines or (SAYS, ANSWER, STANCE, *RESTS[1:]))]) + "\n")
 
 
@@ -215,7 +215,7 @@ def test_what_others_say_and_nothing_answers(site, lines, kind, text):
     returncode, [(place, kinds, message)] = warned(site)
 
     assert (1, "others.toml:3", f"claims.{kind}") == (returncode, place, kinds)
-    assert message.startswith(f"what A manual says {text}")
+    assert message.startswith(f"what A `manual` says {text}")
 
 
 @pytest.mark.parametrize("lines", [[ANSWER, STANCE, RESTS[1]], [SAYS, STANCE, RESTS[1]]])

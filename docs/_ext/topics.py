@@ -94,7 +94,7 @@ class Others(Rows):
         return [nodes.bullet_list("", *(nodes.list_item("", *self.item(row)) for row in said))]
 
     def item(self, row: Row) -> Iterator[nodes.Node]:
-        who = nodes.strong("", row["who"])
+        who = nodes.strong("", "", *self.inline(row["who"]).children)
         who = nodes.reference("", "", who, refuri=row["url"]) if row.get("url") else who
         yield nodes.paragraph("", "", who, nodes.Text(" "), self.inline(row["says"]))
         stance = badge(row["stance"], f"This site {row['stance']}")
