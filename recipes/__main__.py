@@ -1,4 +1,4 @@
-"""``python -m recipes`` lists the recipes; ``python -m recipes check PATH`` tells whether a copied one is current."""
+"""``python -m recipes`` lists the recipes, ``check`` looks at a copy of one, ``diagnose`` reads a log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from recipes import _diagnose
 
 FOLDER = Path(__file__).resolve().parent
 HEADER = re.compile(r"^[#;] Recipe: (\S+), version (\d+)\b.*\n", re.MULTILINE)
@@ -94,13 +96,18 @@ def _age(version: int, current: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes", description="List the recipes, or check a copy of one.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes", description="List the recipes, check a copy of one, or diagnose a log."
+    )
+    parser.set_defaults(run=lambda given: show())
+    commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("list", help="list the recipes (the default)")
     checking = commands.add_parser("check", help="tell whether a copied recipe is current, and what changed")
     checking.add_argument("path", type=Path)
+    checking.set_defaults(run=lambda given: check(given.path))
+    _diagnose.add_to(commands)
     given = parser.parse_args(arguments)
-    return check(given.path) if given.command == "check" else show()
+    return given.run(given)
 
 
 if __name__ == "__main__":
