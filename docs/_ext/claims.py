@@ -261,6 +261,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("survivals")
     app.setup_extension("matrix")
     app.setup_extension("plots")
+    app.setup_extension("symptoms")
+    app.setup_extension("advice")
+    app.setup_extension("topics")
     # Pages drawn by other code than this are drawn anew.
     drawn_by = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     return {

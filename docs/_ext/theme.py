@@ -2,10 +2,12 @@
 
 
 def trim(app, pagename, templatename, context, doctree):
-    """Drop the book theme's script (site.js has the part that we need) and, without cells, the notebook style sheet."""
+    """Drop the book theme's script (site.js has the part that we need), and what cells, tabs or cards would need."""
     unused = ["sphinx-book-theme.js"]
     if context.get("page_source_suffix") != ".ipynb":
         unused.append("mystnb")
+    if 'class="sd-' not in context.get("body", ""):
+        unused += ["sphinx-design", "design-tabs"]
     for assets in ("script_files", "css_files"):
         context[assets] = [a for a in context[assets] if not any(name in (a.filename or "") for name in unused)]
 
