@@ -162,7 +162,7 @@ def program(
     )
 
 
-def until(words: str, record: Recording, tries: int = 20) -> Recording:
+def until(words: str, record: Recording, tries: int = 12) -> Recording:
     """Record again until *words* (a regular expression) are in the log: for what two processes do by chance."""
 
     def repeated() -> str:

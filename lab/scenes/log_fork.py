@@ -6,6 +6,7 @@ import gc
 import logging
 import multiprocessing
 import sys
+import time
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
@@ -83,7 +84,30 @@ def together():
         process.join()
 
 
+def runs(statement):
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    log.info("%s is done", statement.split()[0])
+
+
+def overlapping(statement):
+    """A child reads while another one waits for the answer to its *statement*."""
+
+    def deed():
+        slow = fork.Process(target=runs, args=(settings["slow"][statement],), daemon=True)
+        slow.start()
+        time.sleep(0.7)
+        quick = fork.Process(target=read, args=(2,), daemon=True)
+        quick.start()
+        quick.join(5)
+        slow.join(5)
+
+    return deed
+
+
 DEEDS = {
+    "slow select": overlapping("select"),
+    "slow update": overlapping("update"),
     "child reads": child_reads,
     "both read": both_read,
     "child disposes": child_disposes,
