@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Annotated
 
+import asyncpg
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
@@ -17,10 +17,10 @@ from lab.scenes.log_models import Customer, Item, make_engine, settings
 application = FastAPI()
 if "asyncpg" in settings["engine"]["url"]:
     async_engine = create_async_engine(**settings["engine"], **settings.get("options", {}))
-    everybodys = AsyncSession(async_engine)
 else:
     engine = make_engine(**settings.get("options", {}))
 forgotten = []
+connection = None
 
 
 class OrderOut(BaseModel):
@@ -52,6 +52,17 @@ def items(db: Annotated[Session, Depends(get_db)]) -> list[str]:
     return names
 
 
+def current_user(db: Annotated[Session, Depends(get_db)]) -> Customer:
+    user = db.get_one(Customer, 1)
+    time.sleep(settings.get("slow", 0))
+    return user
+
+
+@application.get("/me")
+def me(user: Annotated[Customer, Depends(current_user)]) -> str:
+    return user.email
+
+
 @application.get("/leak")
 def leak() -> str:
     session = Session(engine)
@@ -59,15 +70,12 @@ def leak() -> str:
     return session.scalars(select(Item.name)).first()
 
 
-@application.get("/shared/{number}")
-async def shared(number: int) -> str:
-    return await everybodys.scalar(select(Item.name).where(Item.id == number))
-
-
-@application.get("/both")
-async def both(db: Annotated[AsyncSession, Depends(get_async_db)]) -> list[str]:
-    await db.get(Item, 1)
-    return await asyncio.gather(*(db.scalar(select(Item.name).where(Item.id == number)) for number in (2, 3)))
+@application.get("/raw/{number}")
+async def raw(number: int) -> str:
+    """The connection that the first request opened is everybody's."""
+    global connection
+    connection = connection or await asyncpg.connect(settings["engine"]["url"].replace("+asyncpg", ""), ssl="disable")
+    return await connection.fetchval("select name from item where id = $1 and pg_sleep(0.5) is not null", number)
 
 
 @application.get("/customers/{number}", response_model=CustomerOut)

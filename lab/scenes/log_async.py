@@ -7,6 +7,7 @@ import gc
 import logging
 import sys
 
+import asyncpg
 from sqlalchemy import make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
@@ -47,19 +48,34 @@ async def gathered_first():
         log.info("%s", await asyncio.gather(name_of(session, 2), name_of(session, 3)))
 
 
-async def background():
-    """A task that nobody awaits uses the session of the request."""
-    async with AsyncSession(engine) as session:
-        await session.execute(text("select 1"))
-        task = asyncio.create_task(name_of(session, 1))
-        await asyncio.sleep(0)
-        try:
-            log.info("%s", await name_of(session, 2))
-        except Exception:
-            log.exception("request failed")
-        await asyncio.sleep(0.1)
-        del task
-    gc.collect()
+async def one_connection():
+    """Two tasks on one connection of asyncpg."""
+    connection = await asyncpg.connect(settings["engine"]["url"].replace("+asyncpg", ""), ssl="disable")
+    log.info(
+        "%s", await asyncio.gather(*(connection.fetchval("select name from item where id = $1", n) for n in (1, 2)))
+    )
+
+
+async def rolled_back():
+    """A task gives up the session in which another one waits for an answer."""
+    session = AsyncSession(engine)
+    await name_of(session, 1)
+    report = asyncio.create_task(session.execute(text("select pg_sleep(1)")))
+    await asyncio.sleep(0.2)
+    await session.rollback()
+    await report
+
+
+async def cancelled():
+    """A job is given up after a while, and its session is used for the next one."""
+    session = AsyncSession(engine)
+    await name_of(session, 1)
+    try:
+        async with asyncio.timeout(0.2):
+            await session.execute(text("select pg_sleep(2)"))
+    except TimeoutError:
+        log.exception("the report takes too long")
+    log.info("%s", await name_of(session, 2))
 
 
 async def fails(session):
@@ -101,10 +117,15 @@ def a_loop_per_job():
 
 
 def loop_ends():
-    """The loop ends with connections in the pool, and the collector finds them."""
+    """The loop ends with connections in the pool, which are closed from the next one."""
     asyncio.run(job(1))
-    globals().pop("engine")
-    gc.collect()
+    asyncio.run(engine.dispose())
+
+
+def closed_at_the_end():
+    """The loop ends with connections in the pool, and the engine is disposed of when the program ends."""
+    asyncio.run(job(1))
+    engine.sync_engine.dispose()
 
 
 async def forgotten():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import logging
 import sys
 import time
@@ -125,6 +126,8 @@ MISTAKES = {
 }
 
 if __name__ == "__main__":
+    # The user's language, as programs with messages of their own ask for it.
+    locale.setlocale(locale.LC_ALL, "")
     engine = make_engine(**settings.get("options", {}))
     if settings.get("fills", True):
         fill(make_engine())

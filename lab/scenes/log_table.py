@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import time
 
 from lab import servers
 from lab.brokers import redis
@@ -68,14 +69,17 @@ def celery(told, *options):
             yield process, send
 
 
-def worker(*tasks, using, tls=False, options=("--concurrency", "2"), **settings):
-    """A recording of a Celery worker that is sent *tasks* (name and arguments), one after the other."""
+def worker(*tasks, using, tls=False, options=("--concurrency", "2"), together=0, **settings):
+    """A recording of a Celery worker that is sent *tasks* (name and arguments), one after the other or, for so many
+    seconds, *together*."""
 
     def record():
         told = prepared(using, tls, **settings)
         with celery(told, *options) as (process, send):
             for name, *numbers in tasks:
-                send(name, *numbers)
+                send(name, *numbers, wait=not together)
+            if together:
+                time.sleep(together)
             os.kill(process.pid, signal.SIGTERM)
             with contextlib.suppress(LabError):
                 wait_until(lambda: not process.running, "the end", 15)
@@ -105,6 +109,7 @@ SLOW_PG = {
     "select": "select pg_sleep(2)::text, 'a report'",
     "update": "update item set stock = stock + 1 where id = 3 and pg_sleep(2) is not null",
 }
+LIMIT_PG = "set idle_in_transaction_session_timeout = '1s'"
 SLOW_MARIA = {
     "select": "select sleep(2), 'a report'",
     "update": "update item set stock = stock + 1 where id = 3 and sleep(2) = 0",
@@ -135,12 +140,18 @@ ROWS = (
      program("fork", "child disposes", using="mysqlclient")),
     ("s19-destructor-mysqlclient", "multiprocessing, mysqlclient, MariaDB: dispose(close=False) in the child, and its "
      "garbage collector", program("fork", "child forgets", using="mysqlclient")),
-    ("s04-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: a child reads while another waits",
-     until("PGRES_TUPLES_OK", program("fork", "slow select", using="psycopg2", slow=SLOW_PG))),
+    ("s04-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: three children work at once",
+     until("PGRES_TUPLES_OK", program("fork", "together", using="psycopg2", hangs=True))),
     ("s23-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: a child reads while another writes",
-     until("does not return rows|no results", program("fork", "slow update", using="psycopg2", slow=SLOW_PG))),
+     program("fork", "slow update", using="psycopg2", slow=SLOW_PG)),
     ("s23-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: a child reads while another writes",
-     until("does not return rows", program("fork", "slow update", using="PyMySQL", slow=SLOW_MARIA))),
+     program("fork", "slow update", using="PyMySQL", slow=SLOW_MARIA)),
+    ("s23-multiprocessing-mysqlclient", "multiprocessing, mysqlclient, MariaDB: a child reads while another writes",
+     program("fork", "slow update", using="mysqlclient", slow=SLOW_MARIA)),
+    ("s04-turns-psycopg2", "multiprocessing, psycopg2, PostgreSQL: a child reads the answer to another one's SELECT",
+     program("fork", "slow select", using="psycopg2", slow=SLOW_PG)),
+    ("s04-turns-psycopg", "multiprocessing, psycopg, PostgreSQL: a child reads the answer to another one's SELECT",
+     program("fork", "slow select", using="psycopg", slow=SLOW_PG)),
     ("s22-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: a child reads while another waits",
      until("ould not locate column", program("fork", "slow select", using="PyMySQL", slow=SLOW_MARIA))),
     ("s22-multiprocessing-mysqlclient", "multiprocessing, mysqlclient, MariaDB: a child reads while another waits",
@@ -185,12 +196,12 @@ ROWS = (
      web(gunicorn, ["/report?sessions=9"], ["/"], using="psycopg2", workers=1, ends=signal.SIGTERM,
          server_options={"timeout": 60},
          options={"pool_timeout": 2, "pool_size": 3, "max_overflow": 2})),
-    ("s62-gather-asyncpg", "asyncio, asyncpg, PostgreSQL: gather on one AsyncSession",
-     program("async", "gathered", using="asyncpg")),
+    ("s62-one-connection-asyncpg", "asyncio, asyncpg, PostgreSQL: two tasks, one connection of asyncpg",
+     program("async", "one connection", using="asyncpg")),
+    ("s62-rolled-back-asyncpg", "asyncio, asyncpg, PostgreSQL: a rollback while another task waits for an answer",
+     program("async", "rolled back", using="asyncpg")),
     ("s48-gather-asyncpg", "asyncio, asyncpg, PostgreSQL: gather on a new AsyncSession",
      program("async", "gathered first", using="asyncpg")),
-    ("s62-background-asyncpg", "asyncio, asyncpg, PostgreSQL: a task that nobody awaits",
-     program("async", "background", using="asyncpg")),
     ("s49-gather-asyncpg", "asyncio, asyncpg, PostgreSQL: one of two tasks fails",
      program("async", "leaves early", using="asyncpg")),
     ("s63-lazy-asyncpg", "asyncio, asyncpg, PostgreSQL: a lazy load", program("async", "lazy", using="asyncpg")),
@@ -200,10 +211,14 @@ ROWS = (
      program("async", "a loop per job", using="asyncpg")),
     ("s64-loops-asyncmy", "asyncio, asyncmy, MariaDB: asyncio.run() per job",
      program("async", "a loop per job", using="asyncmy")),
-    ("s65-collected-asyncmy", "asyncio, asyncmy, MariaDB: the loop ends before the connections",
+    ("s65-loop-ends-asyncmy", "asyncio, asyncmy, MariaDB: dispose() in a later loop",
      program("async", "loop ends", using="asyncmy")),
-    ("s65-collected-asyncpg", "asyncio, asyncpg, PostgreSQL: the loop ends before the connections",
+    ("s65-loop-ends-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() in a later loop",
      program("async", "loop ends", using="asyncpg")),
+    ("s65-at-the-end-asyncmy", "asyncio, asyncmy, MariaDB: dispose() without a loop",
+     program("async", "closed at the end", using="asyncmy")),
+    ("s65-at-the-end-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() without a loop",
+     program("async", "closed at the end", using="asyncpg")),
     ("s66-forgotten-asyncpg", "asyncio, asyncpg, PostgreSQL: sessions that nobody closes",
      program("async", "forgotten", using="asyncpg")),
     ("none-unique-asyncpg", "asyncio, asyncpg, PostgreSQL", program("async", "integrity", using="asyncpg")),
@@ -214,7 +229,10 @@ ROWS = (
     ("s82-scoped-session", "multiprocessing, spawn: a scoped_session as an argument",
      program("spawn", "scoped session", using="psycopg2")),
     ("s01-celery-psycopg2-tls", "Celery, psycopg2 over TLS, PostgreSQL: reads at import",
-     worker(*[("count_items",)] * 6, using="psycopg2", tls=True, reads_at_import=True)),
+     worker(*[("count_items",)] * 6, using="psycopg2", tls=True, together=4, reads_at_import=True)),
+    ("s04-celery-psycopg2", "Celery, psycopg2, PostgreSQL: reads at import, two tasks at a time",
+     until("PGRES_TUPLES_OK", worker(*[("sell", 1, 30), ("sell", 2, 30)] * 2, using="psycopg2", together=5,
+     reads_at_import=True))),
     ("s64-celery-asyncpg", "Celery, asyncpg, PostgreSQL: asyncio.run() per task",
      worker(*[("async_count",)] * 3, using="asyncpg", options=("--concurrency", "1"))),
     ("s51-celery-psycopg2", "Celery, psycopg2, PostgreSQL", worker(("notify", 1), using="psycopg2")),
@@ -226,17 +244,38 @@ ROWS = (
     ("s55-fastapi-leak-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL: sessions that nobody closes",
      api(*[["/leak"]] * 5, using="psycopg2", options={"pool_size": 2, "max_overflow": 1, "pool_timeout": 1})),
     ("s56-fastapi-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL: sync endpoints, Depends(get_db), 60 at once",
-     api(["/items"] * 60, using="psycopg2", options={"pool_timeout": 3}, slow=0.1)),
-    ("s62-fastapi-asyncpg", "uvicorn, FastAPI, asyncpg, PostgreSQL: one AsyncSession for all requests",
-     api(["/shared/1"], ["/shared/1", "/shared/2", "/shared/3"], using="asyncpg")),
-    ("s62-fastapi-gather-asyncpg", "uvicorn, FastAPI, asyncpg, PostgreSQL: gather on the request's AsyncSession",
-     api(["/both"], using="asyncpg")),
+     api(["/me"] * 80, using="psycopg2", options={"pool_timeout": 3}, slow=0.5)),
+    ("s62-fastapi-asyncpg", "uvicorn, FastAPI, asyncpg, PostgreSQL: one connection of asyncpg for all requests",
+     api(["/raw/1"], ["/raw/1", "/raw/2"], using="asyncpg")),
     ("s63-fastapi-asyncpg", "uvicorn, FastAPI, asyncpg, PostgreSQL: a response model with a relationship",
      api(["/customers/1"], using="asyncpg")),
     ("s51-fastapi-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL: a response made after the session's end",
      api(["/closed/1"], using="psycopg2")),
     ("none-uvicorn-start-stop", "uvicorn, FastAPI, psycopg2, PostgreSQL", api(["/items"], using="psycopg2")),
     ("none-fastapi-unique-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL", api(["/add/1"], using="psycopg2")),
+    ("s57-psycopg2", "psycopg2, PostgreSQL: more pools than the server has connections",
+     program("errors", "too-many", using="psycopg2", engines=110)),
+    ("s57-pymysql", "PyMySQL, MariaDB: more pools than the server has connections",
+     program("errors", "too-many", using="PyMySQL", engines=160)),
+    ("s57-asyncpg", "asyncio, asyncpg, PostgreSQL: more pools than the server has connections",
+     program("async", "too many", using="asyncpg", engines=110)),
+    ("s59-psycopg2", "psycopg2, PostgreSQL with idle_in_transaction_session_timeout",
+     program("errors", "idle-in-transaction", using="psycopg2", limit=LIMIT_PG)),
+    ("s59-psycopg2-tls", "psycopg2 over TLS, PostgreSQL with idle_in_transaction_session_timeout",
+     program("errors", "idle-in-transaction", using="psycopg2", tls=True, limit=LIMIT_PG)),
+    ("s59-psycopg", "psycopg, PostgreSQL with idle_in_transaction_session_timeout",
+     program("errors", "idle-in-transaction", using="psycopg", catches=True, limit=LIMIT_PG)),
+    ("s59-pymysql", "PyMySQL, MariaDB with idle_transaction_timeout",
+     program("errors", "idle-in-transaction", using="PyMySQL", limit="set session idle_transaction_timeout = 1")),
+    *((f"twin-timed-out-{name.lower()}", f"{name}, MariaDB: wait_timeout passes over a pooled connection",
+       program("errors", "timed-out", using=name)) for name in ("PyMySQL", "mysqlclient", "mysql-connector")),
+    *((f"twin-idle-dropped-{name.lower()}{'-tls' * tls}",
+       f"{name}{' over TLS' * tls}, PostgreSQL: the session of a pooled connection is ended",
+       program("errors", "idle-dropped", using=name, tls=tls, whoami="select pg_backend_pid()",
+               kill="select pg_terminate_backend({})"))
+      for name in ("psycopg2", "psycopg") for tls in (False, True)),
+    ("twin-idle-dropped-pymysql-tls", "PyMySQL over TLS, MariaDB: the session of a pooled connection is ended",
+     program("errors", "idle-dropped", using="PyMySQL", tls=True, whoami="select connection_id()", kill="kill {}")),
     ("none-unique-psycopg2", "psycopg2, PostgreSQL", program("errors", "unique", using="psycopg2")),
     ("none-unique-psycopg", "psycopg, PostgreSQL", program("errors", "unique", using="psycopg", catches=True)),
     ("none-unique-pymysql", "PyMySQL, MariaDB", program("errors", "unique", using="PyMySQL")),
