@@ -30,7 +30,7 @@ class Box {
     this.note = make("p", { id: "traceback-note", className: "traceback-note" });
     this.results = make("div", { className: "traceback-results" });
     this.results.setAttribute("aria-live", "polite");
-    const label = make("label", { htmlFor: "traceback-input", textContent: "Paste your traceback, or a log of any length" });
+    const label = make("label", { htmlFor: "traceback-input", textContent: "A traceback, or a log of any length" });
     const file = make("input", { type: "file", id: "traceback-file", hidden: true });
     const open = make("button", { type: "button", className: "btn btn-sm", textContent: "Open a file…" });
     const clear = make("button", { type: "button", className: "btn btn-sm", textContent: "Clear" });
