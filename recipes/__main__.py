@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recipes import _audit
+
 FOLDER = Path(__file__).resolve().parent
 HEADER = re.compile(r"^[#;] Recipe: (\S+), version (\d+)\b.*\n", re.MULTILINE)
 CURRENT, DIFFERS, UNKNOWN = 0, 1, 2
@@ -99,7 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("list", help="list the recipes (the default)")
     checking = commands.add_parser("check", help="tell whether a copied recipe is current, and what changed")
     checking.add_argument("path", type=Path)
+    _audit.add_to(commands)
     given = parser.parse_args(arguments)
+    if "run" in given:
+        return given.run(given)
     return check(given.path) if given.command == "check" else show()
 
 
