@@ -50,5 +50,6 @@ def imported(application: str, folder: Path) -> Imported:
 
 
 def _place(stack: str, application: str) -> Place:
-    frames = [Place(file, int(line)) for file, line in _FRAME.findall(stack) if Path(file).stem != PROBE]
-    return frames[-1] if frames else Place(application, 1)
+    # Code that SQLAlchemy has generated has no file.
+    files = [(file, int(line)) for file, line in _FRAME.findall(stack) if Path(file).stem != PROBE and file[0] != "<"]
+    return Place(*files[-1]) if files else Place(application, 1)
