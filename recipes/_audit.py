@@ -53,6 +53,9 @@ def notes(settings: Settings) -> list[Note]:
     """What is not known of the settings, and what was taken for granted."""
     unknown = [o for o in settings.options if o.value is None and o.name in DECIDE[settings.server]]
     said = [Note(o.where, f"{o.name} is not known here: {o.why}") for o in unknown]
+    for option in settings.options if settings.server == "uwsgi" else ():
+        if "_" in option.name and (meant := option.name.replace("_", "-")) in DECIDE["uwsgi"]:
+            said.append(Note(option.where, f"uWSGI has no option {option.name}; it is {meant}"))
     if loads_first(settings):
         words = [cure for cure in cures(settings) if cure in settings.words]
         said += [Note(word.where, f"taken at its word, and not seen in code: {word.name}") for word in words]

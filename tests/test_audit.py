@@ -292,6 +292,17 @@ def test_what_is_not_known_is_said(capsys, tmp_path):
     assert f"{conf}:4: note: workers is not known here: not a literal" == out.splitlines()[1]
 
 
+def test_an_underscore_is_pointed_out(capsys, tmp_path):
+    """uWSGI takes lazy_apps for a placeholder of that name, and loads the application before it forks."""
+    (tmp_path / "uwsgi.ini").write_text("[uwsgi]\np = 4\nlazy_apps = true\n")
+    code, out, _ = audit(capsys, tmp_path / "uwsgi.ini")
+
+    assert (1, f"{tmp_path}/uwsgi.ini:3: note: uWSGI has no option lazy_apps; it is lazy-apps") == (
+        code,
+        out.splitlines()[0],
+    )
+
+
 def test_python_is_not_run(tmp_path, capsys):
     """A configuration that would end the process is read all the same."""
     conf = tmp_path / "gunicorn.conf.py"
