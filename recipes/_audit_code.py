@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,8 +26,11 @@ STARTS_EMPTY = re.compile(r"_postfork\.(start_empty|post_fork)$")
 
 def parse(path: Path) -> ast.Module:
     """Raises CannotRead: it is no Python, or none of this version."""
+    text = text_of(path)
     try:
-        return ast.parse(text_of(path))
+        # What Python would warn of is no matter of the audit.
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError) as problem:
         line = getattr(problem, "lineno", 0) or 0
         said = getattr(problem, "msg", str(problem))

@@ -165,6 +165,7 @@ def _uwsgi(read: Read, source: str) -> Settings:
 
 
 def _with_code(settings: Settings, modules: list[str], roots: list[Path], own: Code) -> Settings:
+    modules = [module for module in modules if module]
     code = follow(modules, roots)
     notes = []
     if modules and not code.files:

@@ -22,9 +22,9 @@ def follow(modules: Iterable[str], roots: Iterable[Path]) -> Code:
     waiting, seen, code = list(modules), set(), Code()
     while waiting and len(seen) < MOST_FILES:
         path = _file_of(waiting.pop(0), roots)
-        if not path or path in seen:
+        if not path or path.resolve() in seen:
             continue
-        seen.add(path)
+        seen.add(path.resolve())
         try:
             if A_RECIPE.search(text_of(path)):
                 continue
@@ -39,9 +39,9 @@ def _file_of(module: str, roots: list[Path]) -> Path | None:
     if module.endswith(".py") or "/" in module:
         return next((p for p in (Path(module), *(root / module for root in roots)) if p.is_file()), None)
     parts = module.split(".")
-    for root in roots:
+    for root in roots if all(parts) else ():
         for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
-            if all(parts) and path.is_file():
+            if path.is_file():
                 return path
     return None
 
