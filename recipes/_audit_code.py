@@ -80,6 +80,8 @@ def facts(path: Path, hooks: Iterable[str] = ()) -> Code:
                     at(node), url if isinstance(url, str) else None, keywords | ({"poolclass": pool} if pool else {})
                 )
             )
+        elif name.endswith("flask_sqlalchemy.SQLAlchemy"):
+            engines.append(Engine(at(node)))
         elif found := RECIPES.search(name):
             cures.append(Cure(found[1], at(node)))
     for node, hook in _hooks(tree, names, hooks):

@@ -129,7 +129,9 @@ def _split(words: Sequence[str], start: int, flags: set[str], files_end_values: 
                 options.append(Option(letters[0], "true", where))
                 letters = letters[1:]
             if letters:
-                value = letters[1:].removeprefix("=") or value_after(letters[0], where)
+                value = (letters[1:] if files_end_values else letters[1:].removeprefix("=")) or value_after(
+                    letters[0], where
+                )
                 options.append(Option(letters[0], value, where))
         else:
             rest.append(Option("", word, where))

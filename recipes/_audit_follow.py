@@ -51,6 +51,8 @@ def _imported(tree: ast.Module, path: Path, roots: list[Path]) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [a.name for a in node.names]
+        elif _names_modules(node):
+            found += [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -59,6 +61,14 @@ def _imported(tree: ast.Module, path: Path, roots: list[Path]) -> list[str]:
             else:
                 found += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
     return [part for name in found for part in ([name] if "/" in name else _with_parents(name))]
+
+
+def _names_modules(node: ast.AST) -> bool:
+    """Tell whether *node* lists modules that Celery imports before it forks."""
+    names = [node.arg] if isinstance(node, ast.keyword) else []
+    if isinstance(node, ast.Assign):
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return bool({"include", "imports", "CELERY_IMPORTS"}.intersection(names))
 
 
 def _with_parents(name: str) -> list[str]:

@@ -87,12 +87,15 @@ def loads_first(s: Settings) -> Place | None:
         preload = s.on("preload_app")
         return preload.where if preload else None
     if s.server == "celery":
-        pool, start = s.last("worker_pool"), s.last("worker_pool_start_method")
-        forks = not pool or pool.value in ("prefork", "processes")
         engine = next((engine.where for engine in s.code.engines), None)
         opened = next(iter(s.imported.opened_at), None) if s.imported else None
-        return (opened or engine) if forks and not (start and start.value != "fork") else None
+        return (opened or engine) if celery_forks(s) else None
     return next(iter(s.imported.opened_at), Place(s.source, 1)) if s.imported else None
+
+
+def celery_forks(s: Settings) -> bool:
+    pool, start = s.last("worker_pool"), s.last("worker_pool_start_method")
+    return not (pool and pool.value not in ("prefork", "processes")) and not (start and start.value != "fork")
 
 
 def cures(s: Settings) -> list[Cure]:
@@ -137,7 +140,8 @@ def goodbye(s: Settings) -> str:
 
 def in_hooks(s: Settings, close: bool) -> list[Cure]:
     """The calls of ``dispose`` in what runs after the fork, of a server that loads first."""
-    if not loads_first(s) or (s.imported and leaves_nothing(s)):
+    before = celery_forks(s) if s.server == "celery" else loads_first(s)
+    if not before or (s.imported and leaves_nothing(s)):
         return []
     return [
         cure for cure in s.code.cures if cure.name in (HOOK.get(s.server), "after_in_child") and cure.close is close

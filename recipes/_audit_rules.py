@@ -19,16 +19,14 @@ from ._audit_shapes import Place, Settings
 
 # The application is loaded before the fork
 
-OWN_POOL = "call recipes/{} at the end of the module, or wrap the engine with recipes/fork_safe_engine.py"
-CHECK = "; to know whether the import connects, run the audit again with --import MODULE"
+CHECK = "; or see with --import MODULE whether it connects"
 
 
 @rule(
     "uWSGI loads the application before it forks, and nothing is seen that empties the pool after it",
     "uwsgi-lockups/uwsgi-prefork-breaks",
     "a query during the import leaves one connection that all workers use, and they read each other's answers",
-    f"lazy-apps = true; or {OWN_POOL.format('uwsgi_postfork.py')}, and say so in a comment: "
-    f'"; audit: uwsgi_postfork"{CHECK}',
+    "lazy-apps = true; or install recipes/uwsgi_postfork.py, and say so in a comment: audit: uwsgi_postfork" + CHECK,
 )
 def _(s: Settings) -> Found:
     if s.server == "uwsgi" and (place := inherits(s)):
@@ -53,7 +51,7 @@ def _(s: Settings) -> Found:
     "Celery forks its prefork pool, an engine is made, and no `worker_process_init` is seen",
     "who-forks/forkers-share-the-connection",
     "a query in the main process, during the import or in a signal, leaves one connection that all its children use",
-    f"{OWN_POOL.format('celery_postfork.py')}{CHECK}",
+    f"install recipes/celery_postfork.py at the end of the module{CHECK}",
 )
 def _(s: Settings) -> Found:
     if s.server == "celery" and (place := inherits(s)):

@@ -107,6 +107,17 @@ def test_the_header_of_a_recipe_is_not_believed_against_the_application(tmp_path
     assert [] == claims_found(from_file(str(remarked)))
 
 
+@pytest.mark.parametrize(("call", "claims"), [("install(engine)", []), ("", ["forkers-share-the-connection"])])
+def test_a_recipe_that_nobody_calls_is_no_cure(call, claims, tmp_path):
+    """What lies beside the application and is imported does nothing; its call does."""
+    shutil.copy(ROOT / "recipes" / "celery_postfork.py", tmp_path)
+    module = tmp_path / "celery_app.py"
+    lines = ["from celery_postfork import install", "from sqlalchemy import create_engine"]
+    module.write_text("\n".join([*lines, "engine = create_engine('mysql+mysqldb://shop@localhost/shop')", call]))
+
+    assert claims == claims_found(from_file(str(module)))
+
+
 @pytest.mark.parametrize(("limit", "found"), [(59, 1), (60, 0)])
 def test_pools_are_counted_against_a_limit(limit, found, tmp_path, capsys):
     """4 processes with 5 + 10 connections each are too many for 59, and not for 60."""
@@ -133,6 +144,8 @@ def test_pools_are_counted_against_a_limit(limit, found, tmp_path, capsys):
         ("gunicorn --preload -w 4 app:app", ["gunicorn-preload-breaks"]),
         ("gunicorn --preload app:app --workers=1", []),
         ("python -m gunicorn -w4 app:app", []),
+        ("gunicorn --preload -w=1 app:app", []),
+        ("celery -A celery_lists --workdir tests/audit/bad worker", ["forkers-share-the-connection"]),
         ("gunicorn -c tests/audit/good/gunicorn.conf.py app:app", []),
         ("gunicorn -c tests/audit/good/gunicorn_plain.conf.py --preload shop:app", ["forkers-hook-dispose"]),
         ("gunicorn --config=tests/audit/bad/gunicorn.conf.py -w 1 app:app", []),
@@ -267,6 +280,8 @@ def test_the_order_of_a_command_line_does_not_matter(seed):
         ("p = $(N)", ["uwsgi-prefork-breaks"]),
         ("p = 4\nlazy-apps = $(LAZY)", []),
         ("p = 4\nif-env = LAZY\nlazy-apps = true\nendif =", []),
+        ("p = 4\nlazy-apps = true\nif-env = EAGER\nlazy-apps = false\nendif =\nharakiri = 9", []),
+        ("p = 4\nif-env = EAGER\nharakiri = 9\nendif =\nlazy-apps = false", ["uwsgi-prefork-breaks"]),
     ],
 )
 def test_the_last_of_repeated_options_counts(lines, claims):
@@ -507,6 +522,7 @@ def test_an_import_is_audited(name, shop, capsys):
         ("uwsgi -p 4 -w {}:engine", "closes", []),
         ("uwsgi -p 4 -w {}:engine", "connects", ["preload-lazy-pool", "uwsgi-prefork-breaks"]),
         ("uwsgi -p 4 -w {}:engine --hook-post-fork rpc:forget", "connects", []),
+        ("uwsgi -p 4 -w {}:engine --hook-post-fork rpc:forget", "thread", []),
         ("uwsgi -p 4 -w {}:engine --hook-post-fork rpc:forget", "holds", ["fork-checked-out-escapes-dispose"]),
     ],
 )
