@@ -72,27 +72,24 @@ def facts(path: Path, hooks: Iterable[str] = ()) -> Code:
             continue
         name = dotted(node.func, names)
         if name.rpartition(".")[2] in ("create_engine", "create_async_engine", "engine_from_config"):
-            url = _literal(node.args[0]) if node.args else None
-            keywords = {k.arg: _literal(k.value) for k in node.keywords if k.arg and k.arg != "poolclass"}
-            pool = [dotted(k.value, names).rpartition(".")[2] for k in node.keywords if k.arg == "poolclass"]
-            engines.append(
-                Engine(
-                    at(node), url if isinstance(url, str) else None, keywords | ({"poolclass": pool} if pool else {})
-                )
-            )
+            engines.append(_engine(node, names, at(node)))
         elif name.endswith("flask_sqlalchemy.SQLAlchemy"):
             engines.append(Engine(at(node)))
         elif found := RECIPES.search(name):
             cures.append(Cure(found[1], at(node)))
     for node, hook in _hooks(tree, names, hooks):
         cures += _in_hook(node, hook, names, str(path))
-    imports = {value for value in names.values()} | {
-        a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
-    }
-    waits = (
-        any(re.search(r"psycogreen|set_wait_callback", ast.unparse(n)) for n in tree.body) or "psycogreen" in imports
-    )
+    waits = bool(re.search(r"\b(psycogreen|set_wait_callback)\b", ast.unparse(tree)))
     return Code((str(path),), tuple(engines), tuple(cures), waits)
+
+
+def _engine(call: ast.Call, names: dict[str, str], where: Place) -> Engine:
+    url = _literal(call.args[0]) if call.args else None
+    keywords = {k.arg: _literal(k.value) for k in call.keywords if k.arg}
+    for keyword in call.keywords:
+        if keyword.arg == "poolclass":
+            keywords["poolclass"] = dotted(keyword.value, names).rpartition(".")[2]
+    return Engine(where, url if isinstance(url, str) else None, keywords)
 
 
 def _hooks(tree: ast.Module, names: dict[str, str], by_name: Iterable[str]) -> Iterator[tuple[ast.AST, str]]:
@@ -120,9 +117,8 @@ def _hooks(tree: ast.Module, names: dict[str, str], by_name: Iterable[str]) -> I
         yield node, hook
         # A hook may leave the work to functions of the same file.
         for call in ast.walk(node):
-            called = (
-                functions.get(call.func.id) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else None
-            )
+            name = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
+            called = functions.get(name)
             if called and id(called) not in seen:
                 seen.add(id(called))
                 found.append((called, hook))

@@ -59,10 +59,8 @@ def from_file(name: str) -> Settings:
     hook = re.search(r"^def post_fork\b|^from .*\bimport .*\bpost_fork\b", text, re.MULTILINE)
     if re.search(r"gunicorn|\.conf\.py$", path.name) or hook or names & GUNICORN_NAMES:
         return _gunicorn(path, [], name)
-    celery = re.search(r"^\s*(from|import) celery\b", text, re.MULTILINE) or any(
-        re.match("broker_url|worker_", n) for n in names
-    )
-    if "celery" in path.name or celery or names & OLD_CELERY.keys():
+    celery = re.search(r"celery", path.name) or re.search(r"^\s*(from|import) celery\b", text, re.MULTILINE)
+    if celery or names & OLD_CELERY.keys() or any(re.match("broker_url|worker_", name) for name in names):
         return _celery(options, follow([str(path.resolve())], [path.parent]), name, _words(path, text))
     raise CannotRead(f"{name}: sets nothing that gunicorn or Celery knows; give its command line after -- instead")
 
@@ -79,20 +77,16 @@ def from_command(words: Sequence[str]) -> Settings:
         except ValueError as problem:
             raise CannotRead(f"{COMMAND}: {problem}; close the quotation") from None
     start = 0
-    while start < len(words) and (words[start] in ("env", "exec") or re.match(r"\w+=", words[start])):
+    while start < len(words) and re.match(r"(env|exec)$|\w+=", words[start]):
         start += 1
-    if re.match(r"python[\d.]*$", Path("".join(words[start : start + 1])).name) and words[start + 1 : start + 2] == [
-        "-m"
-    ]:
+    if re.search(r"(^|/)python[\d.]* -m$", " ".join(words[start : start + 2])):
         start += 2
-    program = Path("".join(words[start : start + 1])).name
-    program = "uwsgi" if program == "pyuwsgi" else program
+    program = Path(words[start]).name if start < len(words) else "nothing"
     if program in NOT_JUDGED:
         advice = "to see what an import leaves open, use --import alone"
         raise CannotRead(f"{COMMAND}: {program} is not known to this audit: {NOT_JUDGED[program]}; {advice}")
     if program not in FLAGS:
-        known = ", ".join([*FLAGS])
-        raise CannotRead(f"{COMMAND}: {program or 'nothing'}: no program that is known here; known are {known}")
+        raise CannotRead(f"{COMMAND}: {program}: no program that is known here; known are {', '.join(FLAGS)}")
     options, rest = _split(words, start + 1, set(FLAGS[program].split()), program == "uwsgi")
     return {"uwsgi": _uwsgi_command, "gunicorn": _gunicorn_command, "celery": _celery_command}[program](options, rest)
 
@@ -120,19 +114,18 @@ def _split(words: Sequence[str], start: int, flags: set[str], files_end_values: 
         number += 1
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
-            options.append(
-                Option(name, value if equals else "true" if name in flags else value_after(name, where), where)
-            )
+            if not equals:
+                value = "true" if name in flags else value_after(name, where)
+            options.append(Option(name, value, where))
         elif word.startswith("-") and len(word) > 1:
             letters = word[1:]
             while letters and letters[0] in flags:
                 options.append(Option(letters[0], "true", where))
                 letters = letters[1:]
             if letters:
-                value = (letters[1:] if files_end_values else letters[1:].removeprefix("=")) or value_after(
-                    letters[0], where
-                )
-                options.append(Option(letters[0], value, where))
+                # uWSGI alone takes the = of -p=4 for a part of the value.
+                value = letters[1:] if files_end_values else letters[1:].removeprefix("=")
+                options.append(Option(letters[0], value or value_after(letters[0], where), where))
         else:
             rest.append(Option("", word, where))
     return options, rest

@@ -120,7 +120,7 @@ def leaves_nothing(s: Settings) -> bool:
     """Tell whether it is known that the import leaves no connection in a pool."""
     if s.imported:
         return not s.imported.opened_at
-    return bool(s.code.engines) and all(e.keywords.get("poolclass") == ["NullPool"] for e in s.code.engines)
+    return bool(s.code.engines) and all(e.keywords.get("poolclass") == "NullPool" for e in s.code.engines)
 
 
 def driver(engine: Engine) -> str:

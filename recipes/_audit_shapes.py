@@ -122,7 +122,8 @@ class Settings:
         option = self.last(*names)
         if not option:
             return default
-        return int(option.value) if str(option.value).strip().isdigit() else None
+        text = str(option.value).strip()
+        return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 # As uWSGI takes them: whatever is not one of these is yes.

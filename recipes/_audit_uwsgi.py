@@ -81,7 +81,7 @@ class Read:
         if key in self.files:
             raise CannotRead(f"{path}: includes itself; take one of the two lines out")
         self.files.append(key)
-        lines = text_of(path).splitlines()
+        lines = text_of(path).split("\n")
         for number, line in enumerate(lines, 1):
             if found := WORD.match(line):
                 self.words.append(Cure(found[1] or found[2], Place(str(path), number)))
