@@ -376,10 +376,10 @@ def test_without_arguments_it_looks_in_the_folder(tmp_path, monkeypatch, capsys)
 
 
 def test_a_copy_of_the_recipes_alone_can_audit(tmp_path):
-    """The command needs nothing but the folder of the recipes."""
+    """The command needs nothing but the folder of the recipes: without site-packages it audits, too."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "uwsgi.ini").write_text("[uwsgi]\np = 4\n")
-    command = [sys.executable, "-W", "error", "-m", "recipes", "audit"]
+    command = [sys.executable, "-S", "-W", "error", "-m", "recipes", "audit"]
     done = subprocess.run(command, cwd=tmp_path, env=environment({"PYTHONPATH": ""}), capture_output=True, text=True)
 
     assert (1, "", "1 finding in uwsgi.ini") == (done.returncode, done.stderr, done.stdout.splitlines()[-1])
