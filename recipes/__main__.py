@@ -1,4 +1,4 @@
-"""``python -m recipes`` lists the recipes, ``check`` looks at a copy of one, ``diagnose`` reads a log."""
+"""``python -m recipes`` lists the recipes, ``check``, ``diagnose`` and ``audit`` look at yours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes import _diagnose
+from recipes import _audit, _diagnose
 
 FOLDER = Path(__file__).resolve().parent
 HEADER = re.compile(r"^[#;] Recipe: (\S+), version (\d+)\b.*\n", re.MULTILINE)
@@ -98,7 +98,8 @@ def _age(version: int, current: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m recipes", description="List the recipes, check a copy of one, or diagnose a log."
+        prog="python -m recipes",
+        description="List the recipes, check a copy of one, diagnose a log, or audit a configuration.",
     )
     parser.set_defaults(run=lambda given: show())
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("path", type=Path)
     checking.set_defaults(run=lambda given: check(given.path))
     _diagnose.add_to(commands)
+    _audit.add_to(commands)
     given = parser.parse_args(arguments)
     return given.run(given)
 

@@ -1,0 +1,2 @@
+broker_url = "redis://"
+worker_max_tasks_per_child = 100

@@ -1,0 +1,2 @@
+worker_class = "gevent"
+wsgi_app = "patient"
