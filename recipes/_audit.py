@@ -86,6 +86,8 @@ def run(given: argparse.Namespace) -> int:
 def _read(given: argparse.Namespace) -> list[Settings]:
     if given.command_line:
         return [from_command(given.command_line)]
+    if len(given.paths) == 1 and " " in given.paths[0].strip() and not Path(given.paths[0]).exists():
+        return [from_command(given.paths)]
     paths = given.paths or [name for name in DEFAULTS if Path(name).is_file()]
     if not paths and not given.imported:
         wanted = ", ".join(DEFAULTS)
@@ -115,7 +117,7 @@ def add_to(commands) -> None:
         help="say what is unsafe in a server's configuration",
         description="Say what is unsafe for engines and sessions in the configuration of uWSGI, gunicorn or Celery.",
         epilog="Exit code: 0 no finding, 1 findings, 2 something cannot be read or understood.",
-        usage="python -m recipes audit [options] [PATH ...] [-- COMMAND LINE]",
+        usage="python -m recipes audit [options] [PATH ...] ['COMMAND LINE'] [-- COMMAND LINE]",
     )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="uwsgi.ini, uwsgi.yaml, gunicorn.conf.py, celeryconfig.py"

@@ -531,3 +531,11 @@ def test_import_and_configuration_are_judged_together(line, name, claims, shop, 
     _, out, _ = audit(capsys, "--json", "--import", f"{name}:engine", "--chdir", shop, "--", line.format(name))
 
     assert claims == sorted(row["claim"].rpartition("#claim-")[2] for row in json.loads(out))
+
+
+def test_a_quoted_command_line_needs_no_dashes(capsys):
+    """One argument with spaces that is no file is a command line, as if it stood after ``--``."""
+    line = "gunicorn --preload -w 4 nowhere:app"
+
+    assert audit(capsys, "--", line) == audit(capsys, line)
+    assert 1 == audit(capsys, line)[0]
