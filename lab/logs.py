@@ -86,7 +86,8 @@ def _fitting(lines: list[str], size: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _cached_servers() -> Iterator[None]:
+def servers_at_hand() -> Iterator[None]:
+    """One server of each kind, for all recordings of the block that need no server of their own."""
     with contextlib.ExitStack() as stack:
         global server
         server = functools.cache(lambda kind: stack.enter_context(databases.start(kind, tls=True)))
@@ -247,14 +248,14 @@ def _row(row: Mapping[str, Any]) -> str:
 
 def main(names: list[str]) -> int:
     """Record the logs of *names*, a beginning of a name for several, or all."""
-    import lab.scenes.log_table  # noqa: F401 - its rows add themselves
+    import lab.scenes.log_table_servers  # noqa: F401 - the rows of both tables add themselves
 
     wanted = [name for name in RECORDINGS if not names or any(name.startswith(one) for one in names)]
     if not wanted:
         print(f"no log of that name; there are: {' '.join(RECORDINGS)}")
         return 2
     failed = 0
-    with _cached_servers():
+    with servers_at_hand():
         for name in wanted:
             try:
                 print(write(name).relative_to(ROOT), flush=True)

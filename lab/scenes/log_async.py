@@ -66,18 +66,6 @@ async def rolled_back():
     await report
 
 
-async def cancelled():
-    """A job is given up after a while, and its session is used for the next one."""
-    session = AsyncSession(engine)
-    await name_of(session, 1)
-    try:
-        async with asyncio.timeout(0.2):
-            await session.execute(text("select pg_sleep(2)"))
-    except TimeoutError:
-        log.exception("the report takes too long")
-    log.info("%s", await name_of(session, 2))
-
-
 async def fails(session):
     await asyncio.sleep(0)
     raise ValueError("no such voucher")
@@ -161,6 +149,32 @@ async def bounced():
                 await session.commit()
 
     await asyncio.gather(*(client(number % 3 + 1) for number in range(6)))
+
+
+async def idle_dropped():
+    """Between two jobs the server ends the session that lies idle in the pool."""
+    async with AsyncSession(engine) as session:
+        backend = await session.scalar(text("select pg_backend_pid()"))
+    administrator = create_async_engine(**settings["engine"])
+    async with administrator.connect() as connection:
+        await connection.execute(text(f"select pg_terminate_backend({backend})"))
+    await asyncio.sleep(0.5)
+    await job(1)
+
+
+async def unawaited():
+    """A task that nobody awaits fails."""
+
+    async def audit():
+        async with AsyncSession(engine) as session:
+            session.add(Customer(id=9, email="c1@example.org"))
+            await session.commit()
+
+    task = asyncio.create_task(audit())
+    await asyncio.sleep(0.5)
+    log.info("request is done")
+    del task
+    gc.collect()
 
 
 async def connect():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import logging
 import sys
+import threading
 import time
 
 from sqlalchemy import select, text
@@ -44,12 +45,22 @@ def healthy(engine):
         log.info("stock is %d", item.stock)
 
 
+def healthy_to_the_end(engine):
+    healthy(engine)
+    engine.dispose()
+
+
 def ended_by_administrator(engine):
-    with Session(engine) as session, make_engine().connect() as administrator:
+    with Session(engine) as session:
         backend = session.scalar(text("select pg_backend_pid()"))
-        administrator.execute(text("select pg_terminate_backend(:backend)"), {"backend": backend})
-        time.sleep(0.5)
-        session.scalar(select(Item.name))
+
+        def end():
+            time.sleep(0.5)
+            with make_engine().connect() as administrator:
+                administrator.execute(text("select pg_terminate_backend(:backend)"), {"backend": backend})
+
+        threading.Thread(target=end).start()
+        session.execute(text("select pg_sleep(5)"))
 
 
 def idle_dropped(engine):
@@ -114,7 +125,8 @@ MISTAKES = {
     "syntax": run("selct * from item"),
     "not-null": not_null,
     "division": run("select 1 / 0"),
-    "healthy": healthy,
+    "healthy": healthy_to_the_end,
+    "unclosed": healthy,
     "administrator": ended_by_administrator,
     "idle-dropped": idle_dropped,
     "timed-out": timed_out,

@@ -20,14 +20,20 @@ from lab.uvicorn import uvicorn
 SHOP = "lab.scenes.log_shop"
 
 
-def web(server, *laps, using, tls=False, server_options=None, workers=2, ends=signal.SIGINT, **settings):
-    """A recording of the shop behind *server*, asked for every path of each of *laps* at once."""
+def web(
+    server, *laps, using, tls=False, server_options=None, workers=2, ends=signal.SIGINT, app=SHOP, stays=0, **settings
+):
+    """A recording of the shop behind *server*, asked for every path of each of *laps* at once.
+
+    After them it *stays* for so many seconds.
+    """
 
     def record():
         told = prepared(using, tls, **settings)
-        with server(SHOP, workers=workers, settings=told, options=server_options or {}) as running:
+        with server(app, workers=workers, settings=told, options=server_options or {}) as running:
             for paths in laps:
                 get(running.port, *paths)
+            time.sleep(stays)
             os.kill(running.master, ends)
             wait_until(lambda: not running.process.running, "the end", 60)
             return running.process.text()
@@ -109,6 +115,7 @@ SLOW_PG = {
     "select": "select pg_sleep(2)::text, 'a report'",
     "update": "update item set stock = stock + 1 where id = 3 and pg_sleep(2) is not null",
 }
+ONLY_S23 = r"(?s)\A(?!.*(?:ommands? out of sync|PGRES_TUPLES_OK)).*does not return rows"
 LIMIT_PG = "set idle_in_transaction_session_timeout = '1s'"
 SLOW_MARIA = {
     "select": "select sleep(2), 'a report'",
@@ -128,6 +135,12 @@ ROWS = (
      program("fork", "child reads", using="PyMySQL", tls=True)),
     ("s01-multiprocessing-mysqlclient-tls", "multiprocessing, mysqlclient over TLS, MariaDB: child reads, then parent",
      program("fork", "child reads", using="mysqlclient", tls=True)),
+    ("s02-one-log-psycopg2-tls", "multiprocessing, psycopg2 over TLS, PostgreSQL: the log of one process of three",
+     program("fork", "others read", using="psycopg2", tls=True)),
+    ("s85-thread-flask-sqlalchemy", "gunicorn, Flask-SQLAlchemy, psycopg2, PostgreSQL: a thread of a view's",
+     web(gunicorn, ["/buy/1"], using="psycopg2", workers=1, app="lab.scenes.log_site", ends=signal.SIGTERM, stays=1)),
+    ("s39-gunicorn-apscheduler", "gunicorn, APScheduler, psycopg2, PostgreSQL: a scheduler in each worker",
+     web(gunicorn, ["/"], using="psycopg2", workers=2, app="lab.scenes.log_scheduler", ends=signal.SIGTERM, stays=4)),
     ("s03-multiprocessing-psycopg2-tls", "multiprocessing, psycopg2 over TLS, PostgreSQL: dispose() in the child",
      program("fork", "child disposes", using="psycopg2", tls=True)),
     ("s07-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: dispose() in the child",
@@ -142,16 +155,14 @@ ROWS = (
      "garbage collector", program("fork", "child forgets", using="mysqlclient")),
     ("s04-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: three children work at once",
      until("PGRES_TUPLES_OK", program("fork", "together", using="psycopg2", hangs=True))),
-    ("s23-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: a child reads while another writes",
-     program("fork", "slow update", using="psycopg2", slow=SLOW_PG)),
-    ("s23-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: a child reads while another writes",
+    ("s23-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: three children work at once",
+     until(ONLY_S23, program("fork", "together", using="PyMySQL", hangs=True))),
+    ("s17-writer-pymysql", "multiprocessing, PyMySQL, MariaDB: a child reads while another writes",
      program("fork", "slow update", using="PyMySQL", slow=SLOW_MARIA)),
-    ("s23-multiprocessing-mysqlclient", "multiprocessing, mysqlclient, MariaDB: a child reads while another writes",
+    ("s17-writer-mysqlclient", "multiprocessing, mysqlclient, MariaDB: a child reads while another writes",
      program("fork", "slow update", using="mysqlclient", slow=SLOW_MARIA)),
     ("s04-turns-psycopg2", "multiprocessing, psycopg2, PostgreSQL: a child reads the answer to another one's SELECT",
      program("fork", "slow select", using="psycopg2", slow=SLOW_PG)),
-    ("s04-turns-psycopg", "multiprocessing, psycopg, PostgreSQL: a child reads the answer to another one's SELECT",
-     program("fork", "slow select", using="psycopg", slow=SLOW_PG)),
     ("s22-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: a child reads while another waits",
      until("ould not locate column", program("fork", "slow select", using="PyMySQL", slow=SLOW_MARIA))),
     ("s22-multiprocessing-mysqlclient", "multiprocessing, mysqlclient, MariaDB: a child reads while another waits",
@@ -215,13 +226,15 @@ ROWS = (
      program("async", "loop ends", using="asyncmy")),
     ("s65-loop-ends-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() in a later loop",
      program("async", "loop ends", using="asyncpg")),
-    ("s65-at-the-end-asyncmy", "asyncio, asyncmy, MariaDB: dispose() without a loop",
+    ("s63-dispose-asyncmy", "asyncio, asyncmy, MariaDB: dispose() without a loop",
      program("async", "closed at the end", using="asyncmy")),
-    ("s65-at-the-end-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() without a loop",
+    ("s63-dispose-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() without a loop",
      program("async", "closed at the end", using="asyncpg")),
     ("s66-forgotten-asyncpg", "asyncio, asyncpg, PostgreSQL: sessions that nobody closes",
      program("async", "forgotten", using="asyncpg")),
     ("none-unique-asyncpg", "asyncio, asyncpg, PostgreSQL", program("async", "integrity", using="asyncpg")),
+    ("none-task-never-retrieved-asyncpg", "asyncio, asyncpg, PostgreSQL: a task that nobody awaits fails",
+     program("async", "unawaited", using="asyncpg")),
     ("s82-spawn", "multiprocessing, spawn: an Engine as an argument", program("spawn", "engine", using="psycopg2")),
     ("s82-executor", "ProcessPoolExecutor, forkserver: an Engine as an argument",
      program("spawn", "engine in an executor", using="psycopg2")),
@@ -259,13 +272,13 @@ ROWS = (
      program("errors", "too-many", using="PyMySQL", engines=160)),
     ("s57-asyncpg", "asyncio, asyncpg, PostgreSQL: more pools than the server has connections",
      program("async", "too many", using="asyncpg", engines=110)),
-    ("s59-psycopg2", "psycopg2, PostgreSQL with idle_in_transaction_session_timeout",
+    ("twin-idle-in-transaction-psycopg2", "psycopg2, PostgreSQL with idle_in_transaction_session_timeout",
      program("errors", "idle-in-transaction", using="psycopg2", limit=LIMIT_PG)),
-    ("s59-psycopg2-tls", "psycopg2 over TLS, PostgreSQL with idle_in_transaction_session_timeout",
+    ("twin-idle-in-transaction-psycopg2-tls", "psycopg2 over TLS, PostgreSQL with idle_in_transaction_session_timeout",
      program("errors", "idle-in-transaction", using="psycopg2", tls=True, limit=LIMIT_PG)),
     ("s59-psycopg", "psycopg, PostgreSQL with idle_in_transaction_session_timeout",
      program("errors", "idle-in-transaction", using="psycopg", catches=True, limit=LIMIT_PG)),
-    ("s59-pymysql", "PyMySQL, MariaDB with idle_transaction_timeout",
+    ("twin-idle-in-transaction-pymysql", "PyMySQL, MariaDB with idle_transaction_timeout",
      program("errors", "idle-in-transaction", using="PyMySQL", limit="set session idle_transaction_timeout = 1")),
     *((f"twin-timed-out-{name.lower()}", f"{name}, MariaDB: wait_timeout passes over a pooled connection",
        program("errors", "timed-out", using=name)) for name in ("PyMySQL", "mysqlclient", "mysql-connector")),
@@ -274,6 +287,8 @@ ROWS = (
        program("errors", "idle-dropped", using=name, tls=tls, whoami="select pg_backend_pid()",
                kill="select pg_terminate_backend({})"))
       for name in ("psycopg2", "psycopg") for tls in (False, True)),
+    ("twin-idle-dropped-asyncpg", "asyncio, asyncpg, PostgreSQL: the session of a pooled connection is ended",
+     program("async", "idle dropped", using="asyncpg")),
     ("twin-idle-dropped-pymysql-tls", "PyMySQL over TLS, MariaDB: the session of a pooled connection is ended",
      program("errors", "idle-dropped", using="PyMySQL", tls=True, whoami="select connection_id()", kill="kill {}")),
     ("none-unique-psycopg2", "psycopg2, PostgreSQL", program("errors", "unique", using="psycopg2")),
@@ -287,7 +302,7 @@ ROWS = (
     ("none-syntax-psycopg", "psycopg, PostgreSQL", program("errors", "syntax", using="psycopg")),
     ("none-not-null-psycopg2", "psycopg2, PostgreSQL", program("errors", "not-null", using="psycopg2", catches=True)),
     ("none-division-psycopg2", "psycopg2, PostgreSQL", program("errors", "division", using="psycopg2")),
-    ("none-administrator-psycopg2", "psycopg2, PostgreSQL: pg_terminate_backend() in mid-work",
+    ("twin-administrator-psycopg2", "psycopg2, PostgreSQL: pg_terminate_backend() in mid-work",
      program("errors", "administrator", using="psycopg2")),
     ("none-administrator-psycopg-tls", "psycopg over TLS, PostgreSQL: pg_terminate_backend() in mid-work",
      program("errors", "administrator", using="psycopg", tls=True)),
