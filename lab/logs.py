@@ -18,6 +18,7 @@ import threading
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,10 @@ def get(port: int, *paths: str) -> None:
     """Request all *paths* at once, and read every answer, whatever it is."""
 
     def one(path: str) -> None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as page:
+        with (
+            contextlib.suppress(OSError, HTTPException),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as page,
+        ):
             page.read()
 
     threads = [threading.Thread(target=one, args=[path]) for path in paths]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import locale
 import logging
 import multiprocessing
 import os
@@ -122,6 +123,8 @@ DEEDS = {
 }
 
 if __name__ == "__main__":
+    # The user's language, as programs with messages of their own ask for it.
+    locale.setlocale(locale.LC_ALL, "")
     fill(make_engine())
     with engine.connect() as connection:
         log.info("%s items", connection.execute(text("select count(*) from item")).scalar_one())

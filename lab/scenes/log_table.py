@@ -167,6 +167,8 @@ ROWS = (
      until("ould not locate column", program("fork", "slow select", using="PyMySQL", slow=SLOW_MARIA))),
     ("s22-multiprocessing-mysqlclient", "multiprocessing, mysqlclient, MariaDB: a child reads while another waits",
      until("ould not locate column", program("fork", "slow select", using="mysqlclient", slow=SLOW_MARIA))),
+    ("s17-multiprocessing-mysqlclient", "multiprocessing, mysqlclient, MariaDB: three children work at once",
+     until("Commands out of sync", program("fork", "together", using="mysqlclient", hangs=True))),
     ("s17-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: three children work at once",
      until("Command Out of Sync", program("fork", "together", using="PyMySQL", hangs=True))),
     ("s41-threads-sqlite", "threading, sqlite: a session of another thread's",
