@@ -153,6 +153,18 @@ ROWS = (
      program("fork", "child disposes", using="mysqlclient")),
     ("s19-destructor-mysqlclient", "multiprocessing, mysqlclient, MariaDB: dispose(close=False) in the child, and its "
      "garbage collector", program("fork", "child forgets", using="mysqlclient")),
+    ("s19-child-disposes-pymysql-tls", "multiprocessing, PyMySQL over TLS, MariaDB: dispose() in the child",
+     program("fork", "child disposes", using="PyMySQL", tls=True)),
+    ("s20-child-disposes-mysql-connector-tls", "multiprocessing, mysql-connector over TLS, MariaDB: dispose() in the "
+     "child", program("fork", "child disposes", using="mysql-connector", tls=True)),
+    ("s20-child-disposes-mysql-connector", "multiprocessing, mysql-connector, MariaDB: dispose() in the child",
+     program("fork", "child disposes", using="mysql-connector")),
+    ("s07-multiprocessing-pg8000", "multiprocessing, pg8000, PostgreSQL: dispose() in the child",
+     program("fork", "child disposes", using="pg8000")),
+    ("s01-multiprocessing-pg8000-tls", "multiprocessing, pg8000 over TLS, PostgreSQL: child reads, then parent",
+     program("fork", "child reads", using="pg8000", tls=True)),
+    ("s20-child-reads-mysql-connector-tls", "multiprocessing, mysql-connector over TLS, MariaDB: child reads, then "
+     "parent", program("fork", "child reads", using="mysql-connector", tls=True)),
     ("s04-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: three children work at once",
      until("PGRES_TUPLES_OK", program("fork", "together", using="psycopg2", hangs=True))),
     ("s23-multiprocessing-pymysql", "multiprocessing, PyMySQL, MariaDB: three children work at once",
@@ -203,6 +215,8 @@ ROWS = (
     ("s52-lost-psycopg2", "psycopg2, PostgreSQL: one Session for all jobs, whose connection is ended by the server",
      program("threads", "lost", using="psycopg2")),
     ("s53-two-sessions-psycopg2", "psycopg2, PostgreSQL", program("threads", "deleted", using="psycopg2")),
+    ("s53-update-psycopg2", "psycopg2, PostgreSQL: an UPDATE of a row that another session deleted",
+     program("threads", "updated after", using="psycopg2")),
     ("s55-threads-psycopg2", "threading, psycopg2, PostgreSQL: sessions that nobody closes",
      program("threads", "exhausted", using="psycopg2")),
     ("s55-flask-psycopg2", "gunicorn, Flask, psycopg2, PostgreSQL: a report with more sessions than connections",

@@ -215,7 +215,7 @@ def in_language(name, script, *words, using, client=True, tls=False, **settings)
 
     def record():
         # The libpq of a wheel knows no language; the system's does.
-        env = {"PSYCOPG_IMPL": "python", "LC_MESSAGES": "C.UTF-8"} if using == "psycopg" else {}
+        env = {"PSYCOPG_IMPL": "python"} if using == "psycopg" else {}
         with language(name), databases.postgresql(tls=tls, settings=PREFIX) as database:
             # Only now: the lab knows that a server has started by what it says in English.
             database.ask("alter role lab set lc_messages = 'C.UTF-8'")
@@ -224,6 +224,14 @@ def in_language(name, script, *words, using, client=True, tls=False, **settings)
             return said if client else database.log
 
     return record
+
+
+def german_refusal():
+    """A program that speaks German and finds no server."""
+    told = settings_for("psycopg", fills=False)
+    told["engine"]["url"] = f"postgresql+psycopg://lab@127.0.0.1:{free_port()}/postgres"
+    with language("de"):
+        return run("errors", "connect", settings=told, env={"PSYCOPG_IMPL": "python"})
 
 
 BUSY = [[f"/stock/{number % 3 + 1}" for number in range(16)]] * 4
@@ -307,6 +315,8 @@ ROWS = (
      in_language("de", "fork", "child reads", using="psycopg", tls=True)),
     ("s59-german-server", "PostgreSQL's log in German",
      in_language("de", "errors", "idle-in-transaction", using="psycopg2", client=False, limit=LIMIT_PG)),
+    ("none-refused-german-psycopg", "psycopg, PostgreSQL, libpq in German: a port on which nobody listens",
+     german_refusal),
     ("none-unique-german-psycopg2", "psycopg2, PostgreSQL, the server in German",
      in_language("de", "errors", "unique", using="psycopg2")),
 )  # fmt: skip
