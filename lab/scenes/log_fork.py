@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+import psycopg2
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -59,6 +60,19 @@ def others_read():
     for number in (1, 2):
         in_a_child(read_with_a_log_of_its_own, number)
     read(3)
+
+
+def driver_alone():
+    """A worker that has no SQLAlchemy, whose child closes the connection that is not its own."""
+    connection = psycopg2.connect(host=engine.url.host, port=engine.url.port, user="lab", dbname="postgres")
+    in_a_child(connection.close)
+    for number in (1, 2, 3):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("select name from item where id = %s", [number])
+                log.info("%s", cursor.fetchone())
+        except psycopg2.Error:
+            log.exception("job %d failed", number)
 
 
 def child_disposes():
@@ -116,6 +130,7 @@ DEEDS = {
     "slow select": overlapping("select"),
     "slow update": overlapping("update"),
     "child reads": child_reads,
+    "driver alone": driver_alone,
     "others read": others_read,
     "child disposes": child_disposes,
     "child forgets": child_forgets,

@@ -159,6 +159,8 @@ ROWS = (
      "child", program("fork", "child disposes", using="mysql-connector", tls=True)),
     ("s20-child-disposes-mysql-connector", "multiprocessing, mysql-connector, MariaDB: dispose() in the child",
      program("fork", "child disposes", using="mysql-connector")),
+    ("s07-driver-alone-psycopg2", "multiprocessing, psycopg2 without SQLAlchemy, PostgreSQL: close() in the child",
+     program("fork", "driver alone", using="psycopg2")),
     ("s07-multiprocessing-pg8000", "multiprocessing, pg8000, PostgreSQL: dispose() in the child",
      program("fork", "child disposes", using="pg8000")),
     ("s01-multiprocessing-pg8000-tls", "multiprocessing, pg8000 over TLS, PostgreSQL: child reads, then parent",
