@@ -86,6 +86,10 @@ def _fitting(lines: list[str], size: int) -> list[str]:
     return kept_lines
 
 
+# The server of a kind, within servers_at_hand.
+server: Callable[[str], databases.Database] | None = None
+
+
 @contextlib.contextmanager
 def servers_at_hand() -> Iterator[None]:
     """One server of each kind, for all recordings of the block that need no server of their own."""
@@ -96,9 +100,6 @@ def servers_at_hand() -> Iterator[None]:
             yield
         finally:
             server = None
-
-
-server: Callable[[str], databases.Database] | None = None
 
 
 def emptied(kind: str) -> databases.Database:
