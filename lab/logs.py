@@ -207,7 +207,8 @@ def write(name: str) -> Path:
     path.write_text(shortened(scrub(text)))
     rows = {row["file"]: row for row in tomllib.loads(EXPECTED.read_text())["log"]} if EXPECTED.exists() else {}
     row = rows.setdefault(path.name, {"file": path.name, "first": _told_by(name), "also": []})
-    row["from"] = f"{ran} ({', '.join(_versions(ran))})"
+    versions = ", ".join(_versions(ran))
+    row["from"] = f"{ran} ({versions})" if versions else ran
     order = sorted(rows, key=lambda file: (not re.match(r"s\d", file), file))
     EXPECTED.write_text(_HEADER + "".join(_row(rows[file]) for file in order))
     return path
@@ -227,7 +228,13 @@ _PARTS = {
 _COMPONENTS = {"PostgreSQL": "postgresql", "MariaDB": "mariadb", "nginx": "nginx", "PgBouncer": "pgbouncer"}
 
 
+# What a row says whose program has another interpreter and nothing of this one's.
+ALONE = "the standard library alone"
+
+
 def _versions(ran: str) -> Iterator[str]:
+    if ALONE in ran:
+        return
     named = {word.strip("(),;:") for word in [*re.split(r"[ ,]+", ran), "SQLAlchemy"]}
     for part, distribution in _PARTS.items():
         if part in named or ("mysql-connector" == part and part in ran):

@@ -17,7 +17,7 @@ from lab import databases
 from lab.databases import free_port
 from lab.drivers import arguments
 from lab.experiments.warning import WARNS_SINCE, _interpreters
-from lab.logs import emptied, get, recording, run, settings_for, until
+from lab.logs import ALONE, emptied, get, recording, run, settings_for, until
 from lab.nginx import nginx
 from lab.pgbouncer import pgbouncer
 from lab.process import ROOT, environment, folder, kept, wait_until
@@ -304,7 +304,7 @@ ROWS = (
     ("s58-psql", "psql, PostgreSQL while gunicorn's views hold their transactions", activity("/slow?seconds=8", 8)),
     ("none-psql-idle", "psql, PostgreSQL while nothing is to do", activity("/", 8)),
     ("s69-pgbouncer-asyncpg", "PgBouncer, asyncpg, PostgreSQL", bounced()),
-    ("s81-python", "multiprocessing beside a thread, in a newer Python", newer_python),
+    ("s81-python", f"multiprocessing beside a thread, Python 3.12 or newer, {ALONE}", newer_python),
     ("s59-german-psycopg", "psycopg, PostgreSQL, both in German",
      in_language("de", "errors", "idle-in-transaction", using="psycopg", limit=LIMIT_PG)),
     ("s07-german-psycopg", "multiprocessing, psycopg, PostgreSQL, both in German",
