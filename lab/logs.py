@@ -18,6 +18,7 @@ import threading
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,10 @@ def _fitting(lines: list[str], size: int) -> list[str]:
     return kept_lines
 
 
+# The server of a kind, within servers_at_hand.
+server: Callable[[str], databases.Database] | None = None
+
+
 @contextlib.contextmanager
 def servers_at_hand() -> Iterator[None]:
     """One server of each kind, for all recordings of the block that need no server of their own."""
@@ -95,9 +100,6 @@ def servers_at_hand() -> Iterator[None]:
             yield
         finally:
             server = None
-
-
-server: Callable[[str], databases.Database] | None = None
 
 
 def emptied(kind: str) -> databases.Database:
@@ -179,7 +181,10 @@ def get(port: int, *paths: str) -> None:
     """Request all *paths* at once, and read every answer, whatever it is."""
 
     def one(path: str) -> None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as page:
+        with (
+            contextlib.suppress(OSError, HTTPException),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as page,
+        ):
             page.read()
 
     threads = [threading.Thread(target=one, args=[path]) for path in paths]
@@ -202,7 +207,8 @@ def write(name: str) -> Path:
     path.write_text(shortened(scrub(text)))
     rows = {row["file"]: row for row in tomllib.loads(EXPECTED.read_text())["log"]} if EXPECTED.exists() else {}
     row = rows.setdefault(path.name, {"file": path.name, "first": _told_by(name), "also": []})
-    row["from"] = f"{ran} ({', '.join(_versions(ran))})"
+    versions = ", ".join(_versions(ran))
+    row["from"] = f"{ran} ({versions})" if versions else ran
     order = sorted(rows, key=lambda file: (not re.match(r"s\d", file), file))
     EXPECTED.write_text(_HEADER + "".join(_row(rows[file]) for file in order))
     return path
@@ -222,7 +228,13 @@ _PARTS = {
 _COMPONENTS = {"PostgreSQL": "postgresql", "MariaDB": "mariadb", "nginx": "nginx", "PgBouncer": "pgbouncer"}
 
 
+# What a row says whose program has another interpreter and nothing of this one's.
+ALONE = "the standard library alone"
+
+
 def _versions(ran: str) -> Iterator[str]:
+    if ALONE in ran:
+        return
     named = {word.strip("(),;:") for word in [*re.split(r"[ ,]+", ran), "SQLAlchemy"]}
     for part, distribution in _PARTS.items():
         if part in named or ("mysql-connector" == part and part in ran):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import locale
 import logging
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 
+import psycopg2
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -58,6 +60,21 @@ def others_read():
     for number in (1, 2):
         in_a_child(read_with_a_log_of_its_own, number)
     read(3)
+
+
+def driver_alone():
+    """A worker that has no SQLAlchemy, whose child closes the connection that is not its own."""
+    connection = psycopg2.connect(
+        host=engine.url.host, port=engine.url.port, user="lab", dbname="postgres", sslmode="disable"
+    )
+    in_a_child(connection.close)
+    for number in (1, 2, 3):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("select name from item where id = %s", [number])
+                log.info("%s", cursor.fetchone())
+        except psycopg2.Error:
+            log.exception("job %d failed", number)
 
 
 def child_disposes():
@@ -115,6 +132,7 @@ DEEDS = {
     "slow select": overlapping("select"),
     "slow update": overlapping("update"),
     "child reads": child_reads,
+    "driver alone": driver_alone,
     "others read": others_read,
     "child disposes": child_disposes,
     "child forgets": child_forgets,
@@ -122,6 +140,8 @@ DEEDS = {
 }
 
 if __name__ == "__main__":
+    # The user's language, as programs with messages of their own ask for it.
+    locale.setlocale(locale.LC_ALL, "")
     fill(make_engine())
     with engine.connect() as connection:
         log.info("%s items", connection.execute(text("select count(*) from item")).scalar_one())

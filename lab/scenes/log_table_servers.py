@@ -17,7 +17,7 @@ from lab import databases
 from lab.databases import free_port
 from lab.drivers import arguments
 from lab.experiments.warning import WARNS_SINCE, _interpreters
-from lab.logs import emptied, get, recording, run, settings_for, until
+from lab.logs import ALONE, emptied, get, recording, run, settings_for, until
 from lab.nginx import nginx
 from lab.pgbouncer import pgbouncer
 from lab.process import ROOT, environment, folder, kept, wait_until
@@ -215,7 +215,7 @@ def in_language(name, script, *words, using, client=True, tls=False, **settings)
 
     def record():
         # The libpq of a wheel knows no language; the system's does.
-        env = {"PSYCOPG_IMPL": "python", "LC_MESSAGES": "C.UTF-8"} if using == "psycopg" else {}
+        env = {"PSYCOPG_IMPL": "python"} if using == "psycopg" else {}
         with language(name), databases.postgresql(tls=tls, settings=PREFIX) as database:
             # Only now: the lab knows that a server has started by what it says in English.
             database.ask("alter role lab set lc_messages = 'C.UTF-8'")
@@ -224,6 +224,14 @@ def in_language(name, script, *words, using, client=True, tls=False, **settings)
             return said if client else database.log
 
     return record
+
+
+def german_refusal():
+    """A program that speaks German and finds no server."""
+    told = settings_for("psycopg", fills=False)
+    told["engine"]["url"] = f"postgresql+psycopg://lab@127.0.0.1:{free_port()}/postgres"
+    with language("de"):
+        return run("errors", "connect", settings=told, env={"PSYCOPG_IMPL": "python"})
 
 
 BUSY = [[f"/stock/{number % 3 + 1}" for number in range(16)]] * 4
@@ -286,9 +294,9 @@ ROWS = (
     ("none-nginx-uwsgi", "nginx, uWSGI, Flask, psycopg2, PostgreSQL: healthy work", behind_nginx(["/"] * 3)),
     ("none-slow-view-nginx-uwsgi", "nginx, uWSGI with harakiri, Flask, psycopg2, PostgreSQL: a view that is slow",
      behind_nginx(["/slow?seconds=9"])),
-    ("s36-nginx-uwsgi-tls", "nginx, uWSGI with harakiri, Flask, psycopg2 over TLS, PostgreSQL: reads at import",
-     until(r"(?s)prematurely closed.*bad record mac", behind_nginx(*BUSY, tls=True, reads_at_import=True), 8)),
-    ("s12-uwsgi-harakiri", "uWSGI with harakiri, Flask, psycopg2, PostgreSQL: reads at import",
+    ("s04-nginx-uwsgi", "nginx, uWSGI with harakiri, Flask, psycopg2, PostgreSQL: reads at import",
+     until(r"(?s)prematurely closed.*PGRES_TUPLES_OK", behind_nginx(*BUSY, reads_at_import=True), 8)),
+    ("s04-uwsgi-harakiri", "uWSGI with harakiri, Flask, psycopg2, PostgreSQL: reads at import",
      until("HARAKIRI", web(uwsgi, *BUSY, using="psycopg2", reads_at_import=True, server_options={"harakiri": 4}), 8)),
     ("s17-uwsgi-mysqlclient", "uWSGI with harakiri, Flask, mysqlclient, MariaDB: reads at import",
      until("Commands out of sync", web(uwsgi, *BUSY, using="mysqlclient", reads_at_import=True,
@@ -296,7 +304,7 @@ ROWS = (
     ("s58-psql", "psql, PostgreSQL while gunicorn's views hold their transactions", activity("/slow?seconds=8", 8)),
     ("none-psql-idle", "psql, PostgreSQL while nothing is to do", activity("/", 8)),
     ("s69-pgbouncer-asyncpg", "PgBouncer, asyncpg, PostgreSQL", bounced()),
-    ("s81-python", "multiprocessing beside a thread, in a newer Python", newer_python),
+    ("s81-python", f"multiprocessing beside a thread, Python 3.12 or newer, {ALONE}", newer_python),
     ("s59-german-psycopg", "psycopg, PostgreSQL, both in German",
      in_language("de", "errors", "idle-in-transaction", using="psycopg", limit=LIMIT_PG)),
     ("s07-german-psycopg", "multiprocessing, psycopg, PostgreSQL, both in German",
@@ -305,8 +313,10 @@ ROWS = (
      in_language("fr", "fork", "child disposes", using="psycopg", tls=True)),
     ("s01-german-psycopg-tls", "multiprocessing, psycopg over TLS, PostgreSQL, both in German",
      in_language("de", "fork", "child reads", using="psycopg", tls=True)),
-    ("s57-german-server", "PostgreSQL's log in German",
-     in_language("de", "errors", "too-many", using="psycopg2", client=False, engines=105)),
+    ("s59-german-server", "PostgreSQL's log in German",
+     in_language("de", "errors", "idle-in-transaction", using="psycopg2", client=False, limit=LIMIT_PG)),
+    ("none-refused-german-psycopg", "psycopg, PostgreSQL, libpq in German: a port on which nobody listens",
+     german_refusal),
     ("none-unique-german-psycopg2", "psycopg2, PostgreSQL, the server in German",
      in_language("de", "errors", "unique", using="psycopg2")),
 )  # fmt: skip

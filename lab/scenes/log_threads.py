@@ -185,6 +185,15 @@ def deleted_twice(engine):
         mine.commit()
 
 
+def updated_after_delete(engine):
+    with Session(engine) as mine, Session(engine) as theirs:
+        order = mine.get_one(Order, 1)
+        theirs.delete(theirs.get_one(Order, 1))
+        theirs.commit()
+        order.customer_id = 2
+        mine.commit()
+
+
 def exhausted(engine):
     """Every job takes a session, and none gives it back."""
     small = make_engine(pool_size=2, max_overflow=1, pool_timeout=1)
@@ -227,6 +236,7 @@ DEEDS = {
     "broken": broken_for_ever,
     "lost": lost_connection,
     "deleted": deleted_twice,
+    "updated after": updated_after_delete,
     "exhausted": exhausted,
     "collected": collected,
 }
