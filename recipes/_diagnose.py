@@ -31,8 +31,10 @@ MOST_HITS = 1000
 # A symptom that counts for less may itself be a consequence, and puts none behind it.
 CAUSE = 60
 
-# Terminal colours, as bytes and as JSON, syslog and `cat -v` write them; escaped line breaks; HTML's entities.
+# Terminal colours, as bytes and as JSON, syslog and `cat -v` write them; letters and line breaks as JSON escapes them;
+# HTML's entities.
 COLOUR = re.compile(r"(?:\x1b|\\+(?:u001b|x1b|033)|#033|\^\[)\[[0-9;]*[A-Za-z]")
+ESCAPED = re.compile(r"\\+u([0-9A-Fa-f]{4})")
 NOISE = re.compile(r"\\+[nrt]|&(?:#[0-9A-Za-z]+|quot|apos|lt|gt|amp);")
 NO_LETTER = re.compile(r"[^\w-]+")
 
@@ -92,6 +94,10 @@ def squeeze(text: str) -> str:
     return NO_LETTER.sub("", unicodedata.normalize("NFC", text)).lower()
 
 
+def _unescaped(escape: re.Match) -> str:
+    return chr(int(escape[1], 16))
+
+
 def read_rows(path: Path = ROWS) -> dict[str, Any]:
     """Read the file of rows as it is."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -137,7 +143,7 @@ class Log:
 
     def __init__(self, text: str) -> None:
         self.lines = COLOUR.sub("", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        squeezed = [squeeze(NOISE.sub(" ", line)) for line in self.lines]
+        squeezed = [squeeze(NOISE.sub(" ", ESCAPED.sub(_unescaped, line))) for line in self.lines]
         self.text = "".join(squeezed)
         self._found: dict[str, list[tuple[int, int]]] = {}
         self._starts, total = [], 0
@@ -197,16 +203,16 @@ def diagnose(text: str, patterns: Patterns | None = None) -> list[Finding]:
     weights = {finding.symptom.id: weight for weight, _, finding in found}
 
     def order(each: tuple[int, int, Finding]) -> tuple[int, int]:
-        weight, first_line, finding = each
+        weight, begin, finding = each
         after = weights if "*" in finding.symptom.after else finding.symptom.after
         causes = [weights[cause] for cause in after if weights.get(cause, 0) >= CAUSE and cause != finding.symptom.id]
-        return -min([weight, *(cause - 1 for cause in causes)]), first_line
+        return -min([weight, *(cause - 1 for cause in causes)]), begin
 
     return [finding for _, _, finding in sorted(found, key=order)]
 
 
 def _look(log: Log, symptom: Symptom, signals: Mapping[str, list]) -> tuple[int, int, Finding] | None:
-    """Look for one symptom: the weight of the best rule, the first line that shows it, and the finding."""
+    """Look for one symptom: the weight of the best rule, where the log first shows it, and the finding."""
     met: list[tuple[Rule, list[tuple[int, int]]]] = []
     for rule in symptom.rules:
         if any(name in signals for name in rule.lacking):
@@ -222,7 +228,8 @@ def _look(log: Log, symptom: Symptom, signals: Mapping[str, list]) -> tuple[int,
     numbers = {number for _, spans in met for span in spans for number in log.line_numbers(span)}
     deciding = [min(signals[name]) for either in best.having for name in either if name in signals]
     because = {number for span in deciding for number in log.line_numbers(span)} - numbers
-    return best.weight, min(numbers), Finding(symptom, log.shown(numbers), log.shown(because), best.sure)
+    begin = min(begin for _, spans in met for begin, _ in spans)
+    return best.weight, begin, Finding(symptom, log.shown(numbers), log.shown(because), best.sure)
 
 
 def add_to(commands: Any) -> None:

@@ -2,6 +2,7 @@
 // What a phrase, a rule and a signal are is told there. Nothing here sends or keeps anything.
 
 const COLOUR = /(?:\x1b|\\+(?:u001b|x1b|033)|#033|\^\[)\[[0-9;]*[A-Za-z]/g;
+const ESCAPED = /\\+u([0-9A-Fa-f]{4})/g;
 const NOISE = /\\+[nrt]|&(?:#[0-9A-Za-z]+|quot|apos|lt|gt|amp);/g;
 const LONGEST_GAP = 80;
 const MOST_LINES = 12;
@@ -50,7 +51,8 @@ class Log {
   constructor(text, { taken, buckets }) {
     this.shownText = text.replace(COLOUR, "");
     this.found = new Map();
-    let read = this.shownText.replace(NOISE, " ");
+    let read = this.shownText.replace(ESCAPED, (_, code) => String.fromCharCode(parseInt(code, 16)));
+    read = read.replace(NOISE, " ");
     if (/[^\0-\x7f]/.test(read)) read = read.normalize("NFC");
     const codes = new Uint16Array(read.length);
     const awaited = taken.slice();
@@ -133,8 +135,8 @@ function look(log, symptom, signals) {
   const because = new Set(deciding.flatMap((span) => log.lineNumbers(span)).filter((number) => !numbers.has(number)));
   const { id, title, question, yes, no, after } = symptom;
   const found = { id, title, question, yes, no, lines: log.shown(numbers), because: log.shown(because), sure: best.sure };
-  const firstLine = [...numbers].reduce((one, other) => Math.min(one, other));
-  return [{ found, after, weight: best.weight, firstLine }];
+  const begin = met.flatMap(({ spans }) => spans).reduce((least, span) => Math.min(least, span[0]), Infinity);
+  return [{ found, after, weight: best.weight, begin }];
 }
 
 // From patterns to a function that names what a log shows, most likely first.
@@ -156,7 +158,7 @@ function makeDiagnose({ signals, symptoms }) {
       const others = causes.filter((id) => weights.get(id) >= CAUSE && id !== each.found.id);
       each.rank = Math.min(each.weight, ...others.map((id) => weights.get(id) - 1));
     }
-    seen.sort((one, other) => other.rank - one.rank || one.firstLine - other.firstLine);
+    seen.sort((one, other) => other.rank - one.rank || one.begin - other.begin);
     return seen.map(({ found }) => found);
   };
 }

@@ -155,9 +155,9 @@ ROWS = (
      "garbage collector", program("fork", "child forgets", using="mysqlclient")),
     ("s19-child-disposes-pymysql-tls", "multiprocessing, PyMySQL over TLS, MariaDB: dispose() in the child",
      program("fork", "child disposes", using="PyMySQL", tls=True)),
-    ("s20-child-disposes-mysql-connector-tls", "multiprocessing, mysql-connector over TLS, MariaDB: dispose() in the "
+    ("s19-child-disposes-mysql-connector-tls", "multiprocessing, mysql-connector over TLS, MariaDB: dispose() in the "
      "child", program("fork", "child disposes", using="mysql-connector", tls=True)),
-    ("s20-child-disposes-mysql-connector", "multiprocessing, mysql-connector, MariaDB: dispose() in the child",
+    ("s19-child-disposes-mysql-connector", "multiprocessing, mysql-connector, MariaDB: dispose() in the child",
      program("fork", "child disposes", using="mysql-connector")),
     ("s07-driver-alone-psycopg2", "multiprocessing, psycopg2 without SQLAlchemy, PostgreSQL: close() in the child",
      program("fork", "driver alone", using="psycopg2")),
@@ -165,7 +165,7 @@ ROWS = (
      program("fork", "child disposes", using="pg8000")),
     ("s01-multiprocessing-pg8000-tls", "multiprocessing, pg8000 over TLS, PostgreSQL: child reads, then parent",
      program("fork", "child reads", using="pg8000", tls=True)),
-    ("s20-child-reads-mysql-connector-tls", "multiprocessing, mysql-connector over TLS, MariaDB: child reads, then "
+    ("s19-child-reads-mysql-connector-tls", "multiprocessing, mysql-connector over TLS, MariaDB: child reads, then "
      "parent", program("fork", "child reads", using="mysql-connector", tls=True)),
     ("s04-multiprocessing-psycopg2", "multiprocessing, psycopg2, PostgreSQL: three children work at once",
      until("PGRES_TUPLES_OK", program("fork", "together", using="psycopg2", hangs=True))),
@@ -242,7 +242,7 @@ ROWS = (
      program("async", "a loop per job", using="asyncmy")),
     ("s65-loop-ends-asyncmy", "asyncio, asyncmy, MariaDB: dispose() in a later loop",
      program("async", "loop ends", using="asyncmy")),
-    ("s65-loop-ends-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() in a later loop",
+    ("s64-loop-ends-asyncpg", "asyncio, asyncpg, PostgreSQL: dispose() in a later loop",
      program("async", "loop ends", using="asyncpg")),
     ("s63-dispose-asyncmy", "asyncio, asyncmy, MariaDB: dispose() without a loop",
      program("async", "closed at the end", using="asyncmy")),
@@ -272,7 +272,7 @@ ROWS = (
     ("none-celery-start-stop", "Celery, psycopg2, PostgreSQL: healthy tasks",
      worker(("count_items",), ("sell", 1), ("count_items",), using="psycopg2")),
     ("none-celery-key-error", "Celery, psycopg2, PostgreSQL", worker(("currency",), using="psycopg2")),
-    ("s55-fastapi-leak-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL: sessions that nobody closes",
+    ("s56-fastapi-leak-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL: sessions that nobody closes",
      api(*[["/leak"]] * 5, using="psycopg2", options={"pool_size": 2, "max_overflow": 1, "pool_timeout": 1})),
     ("s56-fastapi-psycopg2", "uvicorn, FastAPI, psycopg2, PostgreSQL: sync endpoints, Depends(get_db), 60 at once",
      api(["/me"] * 80, using="psycopg2", options={"pool_timeout": 3}, slow=0.5)),
