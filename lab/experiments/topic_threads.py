@@ -1,13 +1,14 @@
-"""Threads in the background under uWSGI: which of them run between requests, and which are not there at all."""
+"""Threads in the background under uWSGI: which of them work between requests, and in which process."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lab import load
 from lab.evidence import Effort, arm, experiment
-from lab.process import LabError, folder, wait_until
+from lab.process import folder
 from lab.servers import Uwsgi, uwsgi
 from lab.shapes import Arm, Check, Role, Setup, Trial
 
@@ -18,18 +19,20 @@ OPTIONS: dict[str, Mapping[str, Any]] = {
     "enable-threads": {"enable-threads": True},
     SWITCHED_OFF: {},
     "lazy-apps": {"lazy-apps": True},
+    "py-call-osafterfork": {"py-call-osafterfork": True},
 }
-TICKS = 5
 
 
 @experiment("uwsgi-background-threads", uses=["lab/apps/topic_threads.py"])
 def background_threads(effort: Effort) -> Iterator[Arm]:
-    """Facts: ``alive``, whether the worker of a request has the thread; ``runs``, whether that thread went on between
-    two requests; ``master_runs``, whether the master's does, if it has one."""
-    there = [Check("alive", "==", True), Check("runs", "==", True), Check("master_runs", "==", False)]
-    gone = [Check("alive", "==", False), Check("runs", "==", False)]
+    """Facts: ``listed``, whether ``threading.enumerate()`` in the worker names the thread; ``works_in``, the process in
+    which it does what it is told between two requests."""
     for options in ("as it comes", "enable-threads", SWITCHED_OFF):
-        yield _arm("import", options, "hazard", gone, effort)
+        checks = [Check("listed", "==", True), Check("works_in", "==", "master")]
+        yield _arm("import", options, "hazard", checks, effort)
+    checks = [Check("listed", "==", False), Check("works_in", "==", "master")]
+    yield _arm("import", "py-call-osafterfork", "hazard", checks, effort)
+    there = [Check("listed", "==", True), Check("works_in", "==", "worker")]
     for options in ("as it comes", "enable-threads", SWITCHED_OFF):
         yield _arm("request", options, "control", there, effort)
     yield _arm("@postfork", "as it comes", "remedy", there, effort)
@@ -45,7 +48,8 @@ def _arm(begins: str, options: str, role: Role, checks: list[Check], effort: Eff
                     # On the command line the option takes no value.
                     (home / "uwsgi.ini").write_text(f"[uwsgi]\n{SWITCHED_OFF}\n")
                     more["ini"] = home / "uwsgi.ini"
-                with uwsgi(APP, workers=1, settings={"begins": begins}, options=more) as server:
+                settings = {"begins": begins}
+                with uwsgi(APP, workers=1, settings=settings, options=more) as server:
                     yield _trial(server)
 
     setup = Setup(server="uwsgi", workers=1, moment=begins, mode=options)
@@ -55,17 +59,9 @@ def _arm(begins: str, options: str, role: Role, checks: list[Check], effort: Eff
 def _trial(server: Uwsgi) -> Trial:
     for _ in range(2):
         worker = load.request(server.port, deadline=30).pid
-    alive = server.report("request")[-1]["alive"]
-    runs = _goes_on(server, worker, 10 if alive else 1)
-    return Trial(facts={"alive": alive, "runs": runs, "master_runs": _goes_on(server, server.master, 1)})
-
-
-def _goes_on(server: Uwsgi, pid: int, seconds: float) -> bool:
-    def ticks() -> int:
-        return sum(row["pid"] == pid for row in server.report("tick"))
-
-    before = ticks()
-    try:
-        return wait_until(lambda: ticks() > before + TICKS, "a thread", seconds)
-    except LabError:
-        return False
+    orders = os.open(server.home / "orders", os.O_RDWR)
+    os.write(orders, b"!")
+    did = server.process.wait_for(lambda: server.report("did"), "the thread's work")[0]["pid"]
+    os.close(orders)
+    works_in = {worker: "worker", server.master: "master"}.get(did, "another")
+    return Trial(facts={"listed": server.report("request")[-1]["listed"], "works_in": works_in})

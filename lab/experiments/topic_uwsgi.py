@@ -99,7 +99,7 @@ def _action(action: str, role: Role, checks: list[Check], effort: Effort) -> Arm
         with start("postgresql") as database:
             for _ in range(effort.pick(3, 1)):
                 settings = {**_asks(database), "disposes": "hook", "workers": 1}
-                with _bare(HOOKS, settings, {"hook-post-fork": action}) as (process, port):
+                with bare(HOOKS, settings, {"hook-post-fork": action}) as (process, port):
                     yield _action_trial(process, port)
 
     return arm(f"hook-post-fork = {action}", role, Setup(**STACK, workers=1, remedy=action), checks, run)
@@ -173,7 +173,7 @@ def _unloadable(name: str, role: Role, options: list[str], checks: list[Check], 
             # Nobody listens there: the question that the application asks as it is imported fails.
             url = f"postgresql+psycopg2://lab@127.0.0.1:{free_port()}/postgres"
             settings = {"engine": {"url": url}, "database": "postgresql", "remedy": "none", "workers": 2}
-            with _bare(ASKS, settings, dict.fromkeys(options, True)) as (process, port):
+            with bare(ASKS, settings, dict.fromkeys(options, True)) as (process, port):
                 yield _unloadable_trial(process, port, options)
 
     return arm(name, role, Setup(**STACK, workers=2, mode=name), checks, run)
@@ -195,7 +195,7 @@ def _unloadable_trial(process: Kept, port: int, options: list[str]) -> Trial:
 
 
 @contextlib.contextmanager
-def _bare(app: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[tuple[Kept, int]]:
+def bare(app: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[tuple[Kept, int]]:
     """uWSGI as :func:`lab.servers.uwsgi` starts it, without ``need-app``, and nobody waits for its workers."""
     with folder() as home:
         command = [uwsgi_binary(), "--master", "--disable-logging", "--home", sys.prefix, "--module", app]
