@@ -6,10 +6,13 @@ import contextlib
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from uwsgidecorators import postfork
+
+from lab import procfs
 
 settings = json.loads(os.environ["LAB_APP"])
 home = Path(settings["home"])
@@ -31,7 +34,10 @@ def work() -> None:
 def begin() -> None:
     with contextlib.suppress(FileExistsError):
         os.mkfifo(home / "orders")
-    threading.Thread(target=work, name=NAME, daemon=True).start()
+    thread = threading.Thread(target=work, name=NAME, daemon=True)
+    thread.start()
+    while procfs.waits_in(thread.native_id) != "read":
+        time.sleep(0.005)
 
 
 def application(environ, start_response):
