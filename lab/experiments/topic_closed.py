@@ -16,6 +16,8 @@ from lab.shapes import Arm, Check, Setup, Trial
 SCENE = "lab.scenes.topic_closed"
 DRIVERS = {"postgresql": "psycopg2", "mariadb": "PyMySQL"}
 HAZARDS = ("close()", "with block", "with block, streamed")
+# What begins anew with either setting.
+AGAIN = ("reset(), and close()", "scoped_session.remove(), twice")
 ONCE = "close_resets_only=False"
 REFUSED = (
     "sqlalchemy.exc.InvalidRequestError: This Session has been permanently closed and is unable to handle any more "
@@ -35,12 +37,14 @@ def closed_session_reopens(effort: Effort) -> Iterator[Arm]:
                 setup = Setup(kind, name, held=end, read=use)
                 run = functools.partial(_trials, kind, False, end, use, effort)
                 yield arm(f"{name}, {end}, {use}", "hazard" if hazard else "control", setup, checks, run)
-        for end in HAZARDS:
+        for end in (*HAZARDS, *AGAIN):
             for use in USES:
-                checks = [Check("raised", "==", REFUSED), Check("checked_out", "==", 0), Check("open", "==", 0)]
+                out = [Check("checked_out", "==", 0), Check("open", "==", 0)]
+                said = Check("answered", "==", True) if end in AGAIN else Check("raised", "==", REFUSED)
                 setup = Setup(kind, name, held=end, read=use, remedy=ONCE)
                 run = functools.partial(_trials, kind, True, end, use, effort)
-                yield arm(f"{name}, {end}, {use}, {ONCE}", "remedy", setup, checks, run)
+                role = "control" if end in AGAIN else "remedy"
+                yield arm(f"{name}, {end}, {use}, {ONCE}", role, setup, [said, *out], run)
 
 
 def _trials(kind: str, once: bool, end: str, use: str, effort: Effort) -> list[Trial]:

@@ -21,6 +21,13 @@ KILLED = "killed"
 IDLE, BUSY = "checked in", "checked out"
 NOTHING, DISPOSE, BOTH = "nothing", "dispose()", "close(), dispose()"
 ABORTED = "Aborted connection N to db: 'lab' user: 'lab' host: 'N.N.N.N' (Got an error reading communication packets)"
+WAYS = {
+    "mariadb": ((IDLE, NOTHING), (IDLE, KILLED), (IDLE, DISPOSE), (BUSY, DISPOSE), (BUSY, BOTH)),
+    "postgresql": (
+        *((IDLE, at_exit) for at_exit in (NOTHING, KILLED)),
+        *((BUSY, at_exit) for at_exit in (NOTHING, KILLED, DISPOSE, BOTH)),
+    ),
+}
 CUT = "unexpected EOF on client connection with an open transaction"
 
 
@@ -53,14 +60,19 @@ def _arms(
     kind: str, names: tuple[str, ...], leaves: str, at_exit: str, role: Role, logged: str, effort: Effort
 ) -> Iterator[Arm]:
     for name in names:
-        run = functools.partial(_trials, kind, name, leaves, at_exit, effort.pick(3, 1))
+        run = functools.partial(_trials, kind, name, leaves, at_exit, effort)
         setup = Setup(kind, name, server="gunicorn", workers=1, held=leaves, remedy=at_exit)
         yield arm(f"{name}, {leaves}, {at_exit}", role, setup, [Check("logged", "==", logged)], run)
 
 
-def _trials(kind: str, name: str, leaves: str, at_exit: str, count: int) -> list[Trial]:
+def _trials(kind: str, name: str, leaves: str, at_exit: str, effort: Effort) -> list[Trial]:
+    return _played(kind, name, effort.pick(3, 1))[leaves, at_exit]
+
+
+@functools.cache
+def _played(kind: str, name: str, count: int) -> dict[tuple[str, str], list[Trial]]:
     with start(kind) as database:
-        return [_trial(database, name, leaves, at_exit) for _ in range(count)]
+        return {way: [_trial(database, name, *way) for _ in range(count)] for way in WAYS[kind]}
 
 
 def _trial(database: Database, name: str, leaves: str, at_exit: str) -> Trial:
