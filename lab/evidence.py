@@ -86,7 +86,8 @@ def experiments() -> dict[str, Experiment]:
 
     for module in pkgutil.iter_modules(lab.experiments.__path__):
         importlib.import_module(f"lab.experiments.{module.name}")
-    return _experiments
+    # Who imported one of the modules before has registered its experiments first.
+    return dict(sorted(_experiments.items(), key=lambda known: known[1].sources[0]))
 
 
 def arm(name: str, role: Role, setup: Setup, checks: Sequence[Check], run: Callable[[], Iterable[Trial]]) -> Arm:

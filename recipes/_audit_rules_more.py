@@ -32,6 +32,42 @@ def _(s: Settings) -> Found:
 
 
 @rule(
+    "`shared-import` with several workers, under `lazy-apps`",
+    "uwsgi-switches/uwsgi-import-before-the-fork",
+    "the master imports that module before it forks, and what it connects all workers share, lazy-apps or not",
+    "import = MODULE instead, which each worker does by itself; or recipes/uwsgi_postfork.py in that module",
+)
+def _(s: Settings) -> Found:
+    option = s.on("shared-import") if s.server == "uwsgi" and s.on("lazy-apps") and processes(s) != 1 else None
+    if option and not any(map(s.on, MULES)) and not cures(s) and not leaves_nothing(s):
+        yield option.where, "shared-import loads the module before the fork of the workers"
+
+
+@rule(
+    "`hook-post-fork` with mules or a spooler, and no other hook",
+    "uwsgi-switches/uwsgi-hook-post-fork-workers-only",
+    "it runs in the workers only, and mules and the spooler go on over the master's connection",
+    "recipes/uwsgi_postfork.py, whose hook runs in every process",
+)
+def _(s: Settings) -> Found:
+    hook = s.on("hook-post-fork") if s.server == "uwsgi" and loads_first(s) else None
+    if hook and any(map(s.on, MULES)) and {"hook-post-fork"} == {cure.name for cure in cures(s)}:
+        yield hook.where, "hook-post-fork does not run in mules and the spooler"
+
+
+@rule(
+    "`hook-post-fork` with an action that uWSGI does not have",
+    "uwsgi-switches/uwsgi-hook-has-no-python",
+    "no action of that name is found, and every new worker ends over it",
+    "recipes/uwsgi_postfork.py; or rpc:NAME, for a function that the application registers",
+)
+def _(s: Settings) -> Found:
+    for hook in s.all("hook-post-fork") if s.server == "uwsgi" else ():
+        if str(hook.value).partition(":")[0] in ("python", "pycall"):
+            yield hook.where, f"uWSGI has no action {str(hook.value).partition(':')[0]}"
+
+
+@rule(
     "`lazy-apps` with mules or a spooler that are given nothing to load",
     "uwsgi-lockups/uwsgi-lazy-apps-empty-mules",
     "with lazy-apps nothing loads the application into them: they have nothing to do a job with",
