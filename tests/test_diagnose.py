@@ -173,7 +173,7 @@ def test_twins_are_asked_about():
 
 
 def test_translations_are_postgresqls():
-    """What stands as a translation is what the installed catalogues of PostgreSQL say, but for what a release changed."""
+    """What stands as a translation is what the installed PostgreSQL says, but for what a release has changed."""
     if {"libpq5-15.mo", "postgres-15.mo"} != {file.name for file in CATALOGUES}:
         pytest.skip("no catalogues of PostgreSQL 15: apt-get install postgresql-15; translations are not compared")
     together = "\n".join(map(_diagnose.squeeze, catalogue()))
