@@ -17,6 +17,8 @@ from recipes._diagnose import known
 ROWS = tomllib.loads(logs.EXPECTED.read_text())["log"]
 FILES = sorted(path.name for path in logs.LOGS.glob("*.log"))
 SYMPTOMS = {symptom.id for symptom in known().symptoms}
+# Where a path of a log may lie; a page's address, such as /stock/2, is none.
+LOGGED = ("/usr/lib/", "/usr/bin/", "/usr/sbin/", "/var/log/", "/srv/app/", "/srv/run/")
 # A cheap log by name, and the line for which it is there.
 CHEAP = {
     "s41-raw-sqlite": r"^sqlite3\.ProgrammingError: SQLite objects created in a thread can only be used in that same",
@@ -56,11 +58,13 @@ def test_the_name_tells_what_is_expected(row):
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_log_tells_nothing_of_the_machine(file):
-    """No path into this checkout, a home folder or a private folder of the lab, and no name of the host."""
+    """No path but those of a package, of the made-up application and its server, and no name of the host."""
     text = (logs.LOGS / file).read_text()
+    paths = re.findall(r"(?<![\w./:<])/(?:[\w.+-]+/)+[\w.+-]*", text)
     places = [str(ROOT), str(Path.home()) + "/", "/home/", "/tmp/", ".pyenv", "/.venv"]
 
     assert [] == [place for place in places if place in text]
+    assert [] == [path for path in paths if not path.startswith(LOGGED) and not re.fullmatch(r"/[a-z]+/\d*", path)]
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
 
 
