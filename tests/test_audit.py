@@ -21,8 +21,8 @@ from lab.process import ROOT, environment
 from lab.servers import uwsgi_binary
 from recipes.__main__ import main
 from recipes._audit import RULES, findings
-from recipes._audit_commands import from_command, from_file
-from recipes._audit_uwsgi import ALIASES, Read
+from recipes._audit.commands import from_command, from_file
+from recipes._audit.uwsgi import ALIASES, Read
 
 EXAMPLES = ROOT / "tests" / "audit"
 PATTERNS = ("*.ini", "*.yaml", "*.yml", "*.conf.py", "celery*.py")

@@ -15,7 +15,7 @@ from lab.forkers import Celery
 from lab.process import ROOT, folder, kept
 from lab.servers import gunicorn, uwsgi
 from recipes._audit import findings
-from recipes._audit_commands import from_command, from_file
+from recipes._audit.commands import from_command, from_file
 
 SHOP = """
 import fcntl, os, time

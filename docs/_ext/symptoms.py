@@ -1,6 +1,6 @@
 """``{symptoms}``, the index of what people see, and ``{traceback}``, the box that names what a log shows.
 
-Both are made from ``recipes/symptoms.toml``, and so is ``symptoms.json`` beside the pages.
+Both are made from ``recipes/_diagnose/symptoms.toml``, and so is ``symptoms.json`` beside the pages.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def export(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_config_value("symptoms_rows", "recipes/symptoms.toml", "env", str)
+    app.add_config_value("symptoms_rows", "recipes/_diagnose/symptoms.toml", "env", str)
     app.add_directive("symptoms", Symptoms)
     app.add_directive("traceback", Traceback)
     app.connect("env-updated", check)

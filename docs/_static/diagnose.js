@@ -1,4 +1,4 @@
-// The matcher of recipes/_diagnose.py once more, for the browser: the same patterns, the same answers (a test compares).
+// The matcher of recipes/_diagnose once more, for the browser: the same patterns, the same answers (a test compares).
 // What a phrase, a rule and a signal are is told there. Nothing here sends or keeps anything.
 
 const COLOUR = /(?:\x1b|\\+(?:u001b|x1b|033)|#033|\^\[)\[[0-9;]*[A-Za-z]/g;

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import _audit_rules, _audit_rules_more  # noqa: F401 (each adds its rules to the table)
-from ._audit_commands import from_command, from_file
-from ._audit_import import imported
-from ._audit_judge import DECIDE, RULES, cures, loads_first
-from ._audit_shapes import CannotRead, Note, Settings
+from . import rules, rules_more  # noqa: F401 (each adds its rules to the table)
+from .commands import from_command, from_file
+from .importing import imported
+from .judge import DECIDE, RULES, cures, loads_first
+from .shapes import CannotRead, Note, Settings
 
 DEFAULTS = ("uwsgi.ini", "uwsgi.yaml", "uwsgi.yml", "gunicorn.conf.py", "celeryconfig.py")
 SAFE, UNSAFE, UNREADABLE = 0, 1, 2

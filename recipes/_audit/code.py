@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ._audit_shapes import CannotRead, Code, Cure, Engine, Option, Place
-from ._audit_uwsgi import text_of
+from .shapes import CannotRead, Code, Cure, Engine, Option, Place
+from .uwsgi import text_of
 
 # What registers a function to run in the child, by the last parts of its dotted name.
 REGISTERS = {

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ._audit_code import facts, settings_of
-from ._audit_follow import follow
-from ._audit_shapes import CannotRead, Code, Cure, Note, Option, Place, Settings
-from ._audit_uwsgi import WORD, Read, split_section, text_of
+from .code import facts, settings_of
+from .follow import follow
+from .shapes import CannotRead, Code, Cure, Note, Option, Place, Settings
+from .uwsgi import WORD, Read, split_section, text_of
 
 COMMAND = "command line"
 FLAGS = {

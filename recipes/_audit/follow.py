@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ._audit_code import facts, parse
-from ._audit_shapes import CannotRead, Code
-from ._audit_uwsgi import text_of
+from .code import facts, parse
+from .shapes import CannotRead, Code
+from .uwsgi import text_of
 
 A_RECIPE = re.compile(r"^# Recipe: \S+, version \d", re.MULTILINE)
 MOST_FILES = 500

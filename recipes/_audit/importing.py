@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: 0BSD
 """Import an application as a prefork master would, in a process of its own, and say what that left behind.
 
-The recipe ``import_audit`` does the import and finds the connections. What it is told to import is ``_audit_probe``,
+The recipe ``import_audit`` does the import and finds the connections. What it is told to import is ``probe``,
 which imports the application in its turn.
 """
 
@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ._audit_shapes import CannotRead, Imported, Place
+from .shapes import CannotRead, Imported, Place
 
 # A name of its own, in a folder of its own: the application may have a package that is called recipes.
 PROBE = "_probe_of_the_recipes_audit"
@@ -28,14 +28,14 @@ def imported(application: str, folder: Path) -> Imported:
         CannotRead: it cannot be imported; the text ends with the import's last line of error.
     """
     # Only here, so that nothing else needs SQLAlchemy.
-    from . import import_audit
+    from .. import import_audit
 
     if not folder.is_dir():
         raise CannotRead(f"{folder}: no such folder; give the application's with --chdir")
     if not all(part.isidentifier() for part in application.partition(":")[0].split(".")):
         raise CannotRead(f"{application}: no name of a module; write it as package.module:attribute, without .py")
     with tempfile.TemporaryDirectory() as place:
-        shutil.copy(Path(__file__).with_name("_audit_probe.py"), Path(place, f"{PROBE}.py"))
+        shutil.copy(Path(__file__).with_name("probe.py"), Path(place, f"{PROBE}.py"))
         report = Path(place, "report")
         env = {"AUDITED_APPLICATION": application, "AUDIT_REPORT": str(report)}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [place, os.environ.get("PYTHONPATH")]))

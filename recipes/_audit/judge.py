@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ._audit_shapes import Cure, Engine, Place, Settings
+from .shapes import Cure, Engine, Place, Settings
 
 Found = Iterator[tuple[Place, str]]
 

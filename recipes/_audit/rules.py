@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ._audit_judge import (
+from .judge import (
     MULES,
     RUNS_HANDLERS,
     Found,
@@ -15,7 +15,7 @@ from ._audit_judge import (
     loads_first,
     rule,
 )
-from ._audit_shapes import Place, Settings
+from .shapes import Place, Settings
 
 # The application is loaded before the fork
 

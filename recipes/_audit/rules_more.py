@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ._audit_judge import (
+from .judge import (
     MULES,
     SAYS_GOODBYE,
     Found,
@@ -16,7 +16,7 @@ from ._audit_judge import (
     processes,
     rule,
 )
-from ._audit_shapes import Settings
+from .shapes import Settings
 
 
 @rule(

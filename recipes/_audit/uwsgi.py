@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ._audit_shapes import CannotRead, Cure, Option, Place
+from .shapes import CannotRead, Cure, Option, Place
 
 # The author's word that the application does after a fork what a configuration cannot show.
 WORD = re.compile(r"^\s*[;#]\s*(?:(Recipe: uwsgi-prefork)\b|audit: .*?(\w*_?postfork|fork_safe_engine)\b)")
