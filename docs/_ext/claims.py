@@ -160,6 +160,12 @@ def load(claim: str) -> tuple[Evidence, Verdict] | None:
         return None
 
 
+def shown(claim: str, found: tuple[Evidence, Verdict] | None) -> nodes.Element:
+    """Link to a claim, with the verdict of what was loaded for it and with what of it was not run."""
+    marks = [badge(found[1].kind), *exhibit.not_run_badge(found[0])] if found else [badge("not run")]
+    return element("span", exhibit.link(claim, "claim", claim), " ", *marks)
+
+
 def judged(evidence: Evidence) -> Verdict:
     """Judge, and try all criteria: the judge needs no more than one that is not met, and a page shows them all."""
     for arm in evidence.arms:

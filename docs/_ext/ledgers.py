@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import exhibit
-from claims import ClaimDomain, load, warn
+from claims import ClaimDomain, load, shown, warn
 from docutils import nodes
 from exhibit import badge, element, link
 from sphinx.application import Sphinx
@@ -117,13 +117,9 @@ class Fill(SphinxPostTransform):
         found = {claim: load(claim) for claim in claims}
         kinds = {verdict.kind for _, verdict in filter(None, found.values())} or {"not run"}
         verdict = node["verdict"] or (kinds.pop() if len(kinds) == 1 else "partly")
-        shown = []
-        for claim, entry in found.items():
-            parts = [link(claim, "claim", claim), nodes.Text(" "), badge(entry[1].kind if entry else "not run")]
-            shown.append(element("span", *parts, *(exhibit.not_run_badge(entry[0]) if entry else ())))
         kind = "depends" if verdict == "partly" else verdict
         sentence = element("p", badge(kind, verdict), " ", *node.children)
-        return [sentence, element("p", "By ", *exhibit.joined(shown, ", "))]
+        return [sentence, element("p", "By ", *exhibit.joined((shown(*entry) for entry in found.items()), ", "))]
 
 
 def read_sources(env: BuildEnvironment) -> list[dict[str, Any]]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import exhibit
-from claims import ClaimDomain, cite, load, warn
+from claims import ClaimDomain, cite, load, shown, warn
 from docutils import nodes
-from exhibit import badge, element, link
+from exhibit import element, link
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
@@ -93,16 +93,12 @@ class Symptoms(SphinxDirective):
 
     def sources(self, row: Mapping[str, Any]) -> Iterator[nodes.Element]:
         """The claims that prove it, the runs that recorded its message, and the threads of those who met it."""
-        claims = [self.claim(claim) for claim in row["claims"]]
+        claims = [shown(claim, load(claim)) for claim in row["claims"]]
         runs = [link(claim, "claim", claim) for claim in recorded().get(row["id"], ()) if claim not in row["claims"]]
         threads = [thread(name) for name in row["threads"]]
         for name, items in (("Proved by ", claims), ("Recorded by ", runs), ("Met in ", threads)):
             if items:
                 yield element("p", name, *exhibit.joined(items, ", "), ".", classes=["symptom-sources"])
-
-    def claim(self, claim: str) -> nodes.Element:
-        found = load(claim)
-        return element("span", link(claim, "claim", claim), " ", badge(found[1].kind if found else "not run"))
 
     def inline(self, text: str) -> nodes.inline:
         return nodes.inline("", "", *self.parse_inline(text, lineno=self.lineno)[0])

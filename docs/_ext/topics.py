@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import exhibit
-from claims import ClaimDomain, load, warn
+from claims import ClaimDomain, load, shown, warn
 from docutils import nodes
-from exhibit import badge, element, link
+from exhibit import badge, element
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -109,13 +109,7 @@ class Fill(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         for node in list(self.document.findall(cited)):
-            node.replace_self(exhibit.joined(map(_shown, node["claims"]), " "))
-
-
-def _shown(claim: str) -> nodes.Node:
-    found = load(claim)
-    marks = [badge(found[1].kind), *exhibit.not_run_badge(found[0])] if found else [badge("not run")]
-    return element("span", link(claim, "claim", claim), " ", *marks)
+            node.replace_self(exhibit.joined((shown(claim, load(claim)) for claim in node["claims"]), " "))
 
 
 def summary(rows: Sequence[Row]) -> str:
